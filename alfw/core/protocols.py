@@ -1,0 +1,151 @@
+"""The contracts of the four kinds of plug-ins, and of a loaded ensemble.
+
+A plug-in is one frozen pydantic model: its fields are its options in campaign.yaml, its verb does the work.
+Options that name how something is executed (a command, a device, a batch size) and never change a result are listed in
+`execution_only`; ids leave them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from alfw.core.frame import Frame
+from alfw.core.records import (
+    Exploration,
+    Label,
+    Pool,
+    Prediction,
+    Resources,
+    Run,
+    Selection,
+    Theory,
+    TrainingData,
+)
+
+
+@runtime_checkable
+class Potential(Protocol):
+    """A loaded ensemble of K members; numpy in, numpy out, inputs untouched."""
+
+    species: tuple[int, ...]
+    cutoff_A: float
+    members: int
+
+    def predict(self, frames: Sequence[Frame]) -> Prediction:
+        """What each member says of each frame, in the order of `frames`."""
+        ...
+
+
+@runtime_checkable
+class JaxPotential(Potential, Protocol):
+    """A Potential that jax-md can drive."""
+
+    def atom_energy_function(self) -> tuple[Callable[..., Any], Any]:
+        """A function and the parameters of all members.
+
+        The function: ``f(params, vectors, species, senders, receivers) -> (N,) eV`` for one member, where
+        `vectors` (E, 3) Å are the edges r_sender + shift·cell − r_receiver; `species` (N,) int32 the index of each
+        atom's element in `Potential.species`; `senders`, `receivers` (E,) int32. An edge longer than `cutoff_A`
+        contributes exactly nothing, so padded edges get a vector longer than that.
+        The energy of a member is the sum, without its atomic reference energies E0.
+
+        The parameters: a pytree whose leaves have a leading axis of length K; member k is ``tree.map(x[k])``.
+        """
+        ...
+
+
+class Model(Protocol):
+    """A kind of potential that can be trained."""
+
+    kind: str
+    members: int
+    execution_only: ClassVar[frozenset[str]]
+
+    def statistics(self, data: TrainingData) -> dict[str, Any]:
+        """What all members share (JSON data): species, E0, scale, neighbour numbers; deterministic."""
+        ...
+
+    def train(
+        self,
+        data: TrainingData,
+        seed: int,
+        start: Path | None,
+        workdir: Path,
+        resources: Resources,
+        progress: Callable[[str], None] | None = None,
+    ) -> Path:
+        """Path of the weights of one trained member inside `workdir`, self-describing, without pickle."""
+        ...
+
+    def load(self, weights: Sequence[Path]) -> Potential:
+        """The ensemble of these members."""
+        ...
+
+    def known_species(self) -> frozenset[int] | None:
+        """Atomic numbers the model can handle; None = any."""
+        ...
+
+
+class Sampler(Protocol):
+    """A way to explore."""
+
+    kind: str
+    execution_only: ClassVar[frozenset[str]]
+
+    def run(
+        self,
+        potential: Potential,
+        starts: Sequence[Frame],
+        seed: int,
+        workdir: Path,
+        resources: Resources,
+        progress: Callable[[str], None] | None = None,
+    ) -> Exploration:
+        """The frames kept and the events met, starting from `starts` (reused in turn when there are too few)."""
+        ...
+
+
+class Selector(Protocol):
+    """A way to choose what is worth a label."""
+
+    kind: str
+    execution_only: ClassVar[frozenset[str]]
+
+    def select(self, pool: Pool, limit: int, seed: int) -> Selection:
+        """At most `limit` frames of the pool, with reasons, and how many were turned down for which reason."""
+        ...
+
+
+class Labeler(Protocol):
+    """A QM program, or anything that gives reference energies and forces."""
+
+    kind: str
+    in_process: bool
+    periodic: bool | None
+    execution_only: ClassVar[frozenset[str]]
+
+    def theory(self) -> Theory:
+        """All that fixes the energy surface."""
+        ...
+
+    def check(self, frame: Frame) -> None:
+        """Raise InputError when this labeler cannot label this frame (electron count, periodicity, element)."""
+        ...
+
+    def run(self, frame: Frame, workdir: Path, resources: Resources) -> Run:
+        """The raw output of the calculation under custodian, whatever its outcome.
+
+        Raises only ExecutableError, OutOfDiskError or WalltimeError: what hit the worker, not the frame.
+        """
+        ...
+
+    def parse(self, frame: Frame, run: Run) -> Label:
+        """The label, judged from the output alone; raises a LabelError subclass when there is none."""
+        ...
+
+
+def label(labeler: Labeler, frame: Frame, workdir: Path, resources: Resources) -> Label:
+    """The label of one frame: run, then parse."""
+    return labeler.parse(frame, labeler.run(frame, workdir, resources))

