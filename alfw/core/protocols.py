@@ -107,6 +107,17 @@ class Sampler(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A sampler that reads files of the user: `start` stores them, workers get copies."""
+
+    paths: tuple[str, ...]
+
+    def reading(self, paths: Sequence[str]) -> Sampler:
+        """The same sampler, reading these files instead."""
+        ...
+
+
 class Selector(Protocol):
     """A way to choose what is worth a label."""
 

@@ -1,0 +1,84 @@
+"""Dataset versions: which label is on which side, and how training data are read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alfw.core.errors import StoreError
+from alfw.core.frame import Frame
+from alfw.core.ids import content_id
+from alfw.core.records import Labeled
+from alfw.steps.context import Context
+
+
+@dataclass(frozen=True)
+class Row:
+    """One label of a dataset version.
+
+    Attributes
+    ----------
+    side : {"train", "valid", "test"}
+    region : str or None
+        Test region; None on the other sides.
+    trajectory : str or None
+    round : int
+        When it came in.
+    audit : bool
+        Whether it was drawn at random to measure the error.
+    """
+
+    frame: str
+    label: str
+    side: str
+    region: str | None
+    trajectory: str | None
+    round: int
+    audit: bool = False
+
+    def as_list(self) -> list[Any]:
+        """The row as JSON data."""
+        return [self.frame, self.label, self.side, self.region, self.trajectory, self.round, self.audit]
+
+
+def dataset_id(parent: str | None, rows: Sequence[Row]) -> str:
+    """SHA-256 of a version: its parent, and the label and side of every row."""
+    return content_id("dataset", {"parent": parent, "rows": sorted([row.label, row.side] for row in rows)})
+
+
+def rows_of(ctx: Context, dataset: str | None) -> list[Row]:
+    """The rows of a dataset version; none of None.
+
+    Raises
+    ------
+    StoreError
+        No such version.
+    """
+    if dataset is None:
+        return []
+    record = ctx.store.get_dataset(dataset)
+    if record is None:
+        raise StoreError(f"no dataset version {dataset}")
+    return [Row(*row) for row in ctx.get_json(record["rows"])]
+
+
+def labeled(ctx: Context, rows: Sequence[Row]) -> list[Labeled]:
+    """Frames and labels of rows, in their order."""
+    ids = [row.frame for row in rows]
+    frames = ctx.store.get_frames(ids)
+    labels = ctx.store.get_labels(ids, ctx.plugins.labeler.theory().id)
+    missing = [i for i in ids if i not in labels]
+    if missing:
+        raise StoreError(f"frame {missing[0][:12]} (and {len(missing) - 1} more) lost its label")
+    return [Labeled(frame, labels[i][1]) for i, frame in zip(ids, frames, strict=True)]
+
+
+def frames_on(ctx: Context, rows: Sequence[Row], *sides: str) -> list[Frame]:
+    """Frames of the rows on these sides."""
+    return ctx.store.get_frames([row.frame for row in rows if row.side in sides])
+
+
+def previous_dataset(ctx: Context) -> str | None:
+    """Id of the dataset version of the round before; None in round 0."""
+    return None if ctx.round == 0 else ctx.result("merge", round=ctx.round - 1)["outputs"]["dataset"]

@@ -1,0 +1,104 @@
+"""merge: the labels of a round join the dataset, each on its side for good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from alfw.core.errors import AlfwError, DataError
+from alfw.core.split import side_of_trajectory
+from alfw.steps.context import Context, Outcome
+from alfw.steps.dataset import Row, dataset_id, previous_dataset, rows_of
+
+MIN_FOR_FRACTION = 5  # max_failed_fraction is judged from this many frames on
+SPOT_FORCE_eV_PER_A, SPOT_ENERGY_eV = 1e-2, 1e-2  # how far imported labels of theory `same` may be off
+
+
+class HoldError(AlfwError):
+    """The campaign cannot go on without its user: it is paused, with this reason."""
+
+
+def run(ctx: Context) -> dict[str, Any]:
+    """The committed dataset version of this round."""
+    return ctx.once("merge", 0, lambda: _merge(ctx))
+
+
+def _merge(ctx: Context) -> Outcome:
+    parent = previous_dataset(ctx)
+    wanted = _initial_rows(ctx) if ctx.round == 0 else _selected_rows(ctx)
+    theory = ctx.plugins.labeler.theory().id
+    ids = [row["frame"] for row in wanted]
+    labels = ctx.store.get_labels(ids, theory)
+    failed = ctx.store.final_failures(ctx.campaign, ids, theory)
+    open_ = [i for i in ids if i not in labels and i not in failed]
+    if open_:
+        raise DataError(f"frame {open_[0][:12]} has neither label nor final failure: alfw reconcile")
+    _check_failures(ctx, ids, labels, failed)
+    if ctx.round == 0:
+        _spot_check(ctx, labels)
+    new = [_row(ctx, row, labels[row["frame"]][0]) for row in wanted if row["frame"] in labels]
+    rows = rows_of(ctx, parent) + new
+    if not any(row.side == "train" for row in rows):
+        raise HoldError("no label on the train side: give more initial frames")
+    dataset = dataset_id(parent, rows)
+    counts = {f"n_{side}": sum(row.side == side for row in rows) for side in ("train", "valid", "test")}
+    ctx.store.put_dataset(dataset, parent=parent, rows=ctx.put_json([row.as_list() for row in rows]), counts=counts)
+    states = {i: ("labeled", None) if i in labels else ("failed", failed[i]["failure_class"]) for i in ids}
+    ctx.store.update_candidates(ctx.campaign, ctx.round, states)
+    counts |= {"n_labeled": len(new), "n_failed": len(failed)}
+    return Outcome({"dataset": dataset}, counts)
+
+
+def _initial_rows(ctx: Context) -> list[dict[str, Any]]:
+    return ctx.get_json(ctx.result("start", round=0)["outputs"]["entries"])
+
+
+def _selected_rows(ctx: Context) -> list[dict[str, Any]]:
+    """Candidates of this round; a trajectory goes to one side for good, so nothing leaks from train to valid."""
+    split, seed = ctx.config.file.data.split, ctx.config.file.seed
+    rows = ctx.get_json(ctx.result("select")["outputs"]["candidates"])
+    side = {t: side_of_trajectory(t, valid=split.valid, seed=seed) for t in {row["trajectory"] for row in rows}}
+    return [{**row, "side": side[row["trajectory"]], "region": None} for row in rows]
+
+
+def _row(ctx: Context, row: dict[str, Any], label: str) -> Row:
+    return Row(
+        frame=row["frame"],
+        label=label,
+        side=row["side"],
+        region=row["region"],
+        trajectory=row["trajectory"],
+        round=ctx.round,
+        audit=bool(row.get("audit", False)),
+    )
+
+
+def _check_failures(ctx: Context, ids: list[str], labels: dict[str, Any], failed: dict[str, Any]) -> None:
+    """Hold the campaign when too many labels failed for good; walltime, memory and the like do not count."""
+    limit = ctx.config.label.max_failed_fraction
+    science = [f for f in failed.values() if f["failure_class"] in ("SCF_NOT_CONVERGED", "SCF_DIVERGED", "GEOMETRY")]
+    if len(ids) >= MIN_FOR_FRACTION and len(science) > limit * len(ids):
+        classes = sorted({f["failure_class"] for f in science})
+        raise HoldError(
+            f"{len(science)} of {len(ids)} labels of round {ctx.round} failed for good ({', '.join(classes)}), "
+            f"more than max_failed_fraction {limit}: alfw show a failure, then alfw resume {ctx.campaign}"
+        )
+    if not labels and ids:
+        raise HoldError(f"none of the {len(ids)} frames of round {ctx.round} could be labelled")
+
+
+def _spot_check(ctx: Context, labels: dict[str, Any]) -> None:
+    """Compare imported labels of theory `same` with the campaign's own labeler."""
+    spot = ctx.get_json(ctx.result("start", round=0)["outputs"]["spot"])
+    for frame, imported in spot.items():
+        if frame not in labels:
+            continue
+        label = labels[frame][1]
+        force = float(np.abs(label.forces - np.array(imported["forces"])).max())
+        energy = abs(label.energy - imported["energy"])
+        if force > SPOT_FORCE_eV_PER_A or energy > SPOT_ENERGY_eV:
+            raise HoldError(
+                f"imported labels are not of the campaign's theory: frame {frame[:12]} differs by {energy:.3g} eV and "
+                f"{force:.3g} eV/Å when computed again; set `theory: ignore` in data.initial"
+            )

@@ -1,0 +1,196 @@
+"""start: the user's frames, where each belongs, and what has to be labelled before the first training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from alfw.config import CampaignConfig, InitialData, Plugins
+from alfw.core.errors import ConfigError, DataError, InputError
+from alfw.core.frame import Frame
+from alfw.core.protocols import ReadsFiles
+from alfw.core.records import Label, Theory
+from alfw.core.split import split_sides
+from alfw.io.frames import Imported, expand_paths, read_frames
+from alfw.steps.context import Context, Outcome
+
+SPOT_CHECKS = 2  # imported labels said to be of the same theory that are computed again
+REGION = "initial"  # name of the test region when it is taken from the initial data
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One imported frame, its label if it may be used, and where it belongs."""
+
+    frame: Frame
+    label: Label | None
+    trajectory: str | None
+    side: str | None
+    region: str | None
+
+
+def read_data(config: CampaignConfig) -> list[Entry]:
+    """The user's frames: checked, without duplicates, each on its side.
+
+    Raises
+    ------
+    ConfigError, DataError
+        One line naming the key or the file: missing file, unusable frame, theory unstated or another one.
+    """
+    plugins = config.plugins(None)
+    entries: list[Entry] = []
+    for name, source in (config.file.data.test or {}).items():
+        source = InitialData(path=source) if isinstance(source, str) else source
+        for imported in _imported(config, plugins, source, f"data.test.{name}"):
+            entries.append(Entry(imported.frame, imported.label, imported.trajectory, "test", name))
+    for i, source in enumerate(config.file.data.initial):
+        for imported in _imported(config, plugins, source, f"data.initial.{i}"):
+            entries.append(Entry(imported.frame, imported.label, imported.trajectory, imported.side, None))
+    unique: dict[str, Entry] = {}
+    for entry in entries:
+        unique.setdefault(entry.frame.id, entry)
+    return _with_sides(config, list(unique.values()))
+
+
+def _imported(config: CampaignConfig, plugins: Plugins, source: InitialData, key: str) -> Iterator[Imported]:
+    """The frames of one source, each fit for this labeler and model, labels kept only where they may be."""
+    system, theory = config.file.system, plugins.labeler.theory()
+    known = plugins.model.known_species()
+    paths = expand_paths([source.path])
+    if not paths:
+        raise ConfigError(f"{key}.path: no file matches {source.path}")
+    for path in paths:
+        frames = read_frames(path, system.charge, system.multiplicity, partial_pbc=system.partial_pbc)
+        for index, imported in enumerate(frames):
+            where = f"{key}: {path} frame {index}"
+            strange = set(imported.frame.numbers) - known if known is not None else set()
+            if strange:
+                names = ", ".join(chemical_symbols[z] for z in sorted(strange))
+                raise DataError(f"{where}: the model does not know {names}")
+            try:
+                plugins.labeler.check(imported.frame)
+            except InputError as error:
+                raise DataError(f"{where}: {error}") from None
+            yield replace(imported, label=_usable(imported, source.theory, theory, where))
+
+
+def _usable(imported: Imported, stated: str | None, theory: Theory, where: str) -> Label | None:
+    """The label of an imported frame if it is of the campaign's theory; None if it is to be computed."""
+    if imported.label is None or stated == "ignore":
+        return None
+    if stated is None:
+        raise ConfigError(
+            f"{where}: carries energies and forces of an unstated theory; "
+            "set `theory: ignore` (compute them again) or `theory: same` (they are this campaign's)"
+        )
+    claims = [imported.theory] if stated == "same" else [stated, imported.theory]
+    for claim in claims:
+        if claim is not None and not (len(claim) >= 8 and theory.id.startswith(claim)):
+            raise DataError(
+                f"{where}: its labels are of theory {claim[:12]}, the campaign's is {theory.id[:12]} ({theory}); "
+                "set `theory: ignore` to compute them again"
+            )
+    return imported.label
+
+
+def _with_sides(config: CampaignConfig, entries: list[Entry]) -> list[Entry]:
+    """The entries, each on a side; the test side is from `data.test`, else taken from the initial data."""
+    data = config.file.data
+    open_ = [i for i, entry in enumerate(entries) if entry.side is None]
+    if not any(entry.region is None for entry in entries):
+        raise DataError("data.initial: every frame of it is in data.test as well; nothing is left to train on")
+    test = 0.0 if data.test is not None else data.split.test
+    sides = split_sides(
+        [entries[i].trajectory for i in open_], valid=data.split.valid, test=test, seed=config.file.seed
+    )
+    placed = list(entries)
+    for i, side in zip(open_, sides, strict=True):
+        placed[i] = replace(entries[i], side=side)
+    return [replace(e, region=e.region or (REGION if e.side == "test" else None)) for e in placed]
+
+
+def run(ctx: Context) -> dict[str, Any]:
+    """The committed import of the campaign's data."""
+    return ctx.once("start", 0, lambda: _import(ctx))
+
+
+def _import(ctx: Context) -> Outcome:
+    store, theory = ctx.store, ctx.plugins.labeler.theory()
+    entries = read_data(ctx.config)
+    store.put_frames([entry.frame for entry in entries])
+    labelled = [i for i, entry in enumerate(entries) if entry.label is not None]
+    chosen = np.random.default_rng(ctx.seed("start", "spot")).permutation(labelled)[:SPOT_CHECKS]
+    spot = {int(i) for i in chosen}
+    for i in labelled:
+        if i not in spot:
+            store.put_label(entries[i].frame.id, theory, replace_origin(entries[i].label))
+    done = store.labelled([entry.frame.id for entry in entries], theory.id)
+    rows = [
+        {"frame": e.frame.id, "trajectory": e.trajectory, "side": e.side, "region": e.region} for e in entries
+    ]
+    to_label = [e.frame.id for e in entries if e.frame.id not in done]
+    outputs = {
+        "entries": ctx.put_json(rows),
+        "to_label": ctx.put_json(to_label),
+        "spot": ctx.put_json({entries[i].frame.id: _numbers(entries[i].label) for i in spot}),
+        "files": _store_files(ctx),
+    }
+    counts = {side: sum(e.side == side for e in entries) for side in ("train", "valid", "test")}
+    return Outcome(outputs, {**{f"n_{k}": v for k, v in counts.items()}, "n_to_label": len(to_label)})
+
+
+def replace_origin(label: Label | None) -> Label:
+    """The label, marked as brought by the user."""
+    if label is None:
+        raise DataError("no label to import")
+    return replace(label, command="imported", version=label.version or "imported")
+
+
+def _numbers(label: Label | None) -> dict[str, Any]:
+    """Energy and forces of a label as JSON data."""
+    if label is None:
+        raise DataError("no label to check")
+    return {"energy": float(label.energy), "forces": label.forces.tolist()}
+
+
+def _store_files(ctx: Context) -> list[dict[str, Any]]:
+    """Blobs of the files that samplers read, so that workers elsewhere have them."""
+    stored = []
+    for part, sampler in enumerate(ctx.plugins.samplers):
+        if isinstance(sampler, ReadsFiles):
+            for path in expand_paths(sampler.paths):
+                stored.append({"part": part, "name": path.name, "blob": ctx.store.put_file(path)})
+    return stored
+
+
+def absolute_paths(raw: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The raw configuration with the paths of user files made absolute; unusable sections stay as they are."""
+
+    def fixed(path: Any) -> Any:
+        return str(base / Path(path).expanduser()) if isinstance(path, str) else path
+
+    def entry(value: Any) -> Any:
+        return {**value, "path": fixed(value["path"])} if isinstance(value, Mapping) and "path" in value else value
+
+    raw = dict(raw)
+    data = raw.get("data")
+    if isinstance(data, Mapping):
+        data = dict(data)
+        if isinstance(data.get("initial"), (list, tuple)):
+            data["initial"] = [entry(value) for value in data["initial"]]
+        if isinstance(data.get("test"), Mapping):
+            data["test"] = {k: fixed(v) if isinstance(v, str) else entry(v) for k, v in data["test"].items()}
+        raw["data"] = data
+    if isinstance(raw.get("sample"), (list, tuple)):
+        raw["sample"] = [
+            {**s, "paths": [fixed(p) for p in s["paths"]]}
+            if isinstance(s, Mapping) and isinstance(s.get("paths"), (list, tuple))
+            else s
+            for s in raw["sample"]
+        ]
+    return raw
