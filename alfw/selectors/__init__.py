@@ -1,0 +1,1 @@
+"""Selectors: which frames of a pool are worth a label."""
