@@ -1,0 +1,1 @@
+"""Samplers: ways to explore with a Potential, or to bring frames from elsewhere."""

@@ -1,0 +1,137 @@
+"""Molecular dynamics of many walkers at once with jax-md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from alfw.core.errors import PluginError
+from alfw.core.frame import Frame
+from alfw.core.protocols import JaxPotential, Potential
+from alfw.core.records import Exploration, Resources
+from alfw.core.registry import private
+
+ENSEMBLES = ("nvt", "nve")
+
+
+class MDLimits(BaseModel):
+    """What stops a walker; all but `force_std_eV_per_A` are looked at after every step.
+
+    Attributes
+    ----------
+    max_force_eV_per_A : float
+        Norm of the force on an atom, by the member that drives the run.
+    max_speed_A_per_fs : float
+        Of an atom, from its momentum and from its displacement in one step.
+    force_std_eV_per_A : float or None
+        Largest `force_std` over the atoms; None or one member = not looked at.
+    min_distance_fraction : float
+        Closest distance of two atoms over the sum of their covalent radii (`ase.data.covalent_radii`).
+    max_growth_A : float
+        Molecules only: growth of the largest distance of an atom from the centroid over its value in the start.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_force_eV_per_A: PositiveFloat = 30.0
+    max_speed_A_per_fs: PositiveFloat = 1.0
+    force_std_eV_per_A: PositiveFloat | None = 3.0
+    min_distance_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.6
+    max_growth_A: PositiveFloat = 10.0
+
+
+class JaxMDSampler(BaseModel):
+    """Constant-temperature MD (Langevin, BAOAB), all walkers in one program.
+
+    Walkers are spread evenly over the temperatures, the first ones at the first temperature; walker w starts from
+    ``starts[w % len(starts)]``.
+
+    Attributes
+    ----------
+    ensemble : {"nvt", "nve"}
+        "nve" is velocity Verlet; `temperatures_K` then only sets the velocities at the start.
+    n_steps : int
+        Of every walker, `equilibration_steps` included.
+    equilibration_steps : int
+        No frames are kept from these first steps.
+    keep_every : int
+        One frame of every living walker is kept each time this many steps are done.
+    force_std_every : int
+        How often (steps) all members are asked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    execution_only: ClassVar[frozenset[str]] = frozenset()
+
+    kind: Literal["jaxmd"] = "jaxmd"
+    ensemble: str = "nvt"
+    temperatures_K: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    friction_per_ps: PositiveFloat = 5.0
+    walkers: PositiveInt
+    dt_fs: PositiveFloat = 0.5
+    n_steps: PositiveInt
+    keep_every: PositiveInt
+    equilibration_steps: NonNegativeInt = 0
+    force_std_every: PositiveInt = 10
+    limits: MDLimits = MDLimits()
+
+    @field_validator("ensemble")
+    @classmethod
+    def _known_ensemble(cls, value: str) -> str:
+        if value not in ENSEMBLES:
+            raise ValueError(f"ensemble {value!r} is not available in this version; known: {', '.join(ENSEMBLES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> JaxMDSampler:
+        if self.walkers < len(self.temperatures_K):
+            raise ValueError(f"walkers {self.walkers} are too few for {len(self.temperatures_K)} temperatures")
+        if self.equilibration_steps + self.keep_every > self.n_steps:
+            raise ValueError("no frame would be kept: equilibration_steps + keep_every is above n_steps")
+        return self
+
+    def run(
+        self,
+        potential: Potential,
+        starts: Sequence[Frame],
+        seed: int,
+        workdir: Path,
+        resources: Resources,
+        progress: Callable[[str], None] | None = None,
+    ) -> Exploration:
+        """The frames kept and the events met; the same on one machine for the same arguments.
+
+        Member ``seed % potential.members`` drives the run (counter ``driver``).
+
+        Raises
+        ------
+        PluginError
+            jax-md cannot drive this potential, or is not installed.
+        SamplingError
+            No starts, or an element that the potential does not know.
+        DataError
+            A start is periodic in some directions only.
+        """
+        if not isinstance(potential, JaxPotential):
+            raise PluginError(
+                f"sampler 'jaxmd' cannot drive {type(potential).__name__}: it has no atom_energy_function"
+                " (model kind 'nequix' has one)"
+            )
+        module: Any = private("alfw.samplers._jaxmd", "jaxmd")
+        return module.explore(self, potential, starts, seed, progress or _silent)  # type: ignore[no-any-return]
+
+
+def _silent(text: str) -> None:
+    """Nothing."""
