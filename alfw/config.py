@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from alfw.core.errors import ConfigError, PluginError
 from alfw.core.ids import content_id
@@ -77,7 +85,7 @@ class StageResources(Section):
 
     category: Name | None = None
     queue: str | None = None
-    walltime: str | None = Field(None, pattern=r"^\d+:\d\d:\d\d$")
+    walltime: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d$")] | None = None
     nodes: PositiveInt | None = None
     ntasks: PositiveInt = 1
     mem_GB: PositiveFloat | None = None
@@ -237,7 +245,8 @@ class CampaignConfig:
         return Plugins(
             model=_plugin("alfw.models", resolved["model"], "model"),
             samplers=tuple(
-                _plugin("alfw.samplers", options, f"sample.{i}") for i, options in enumerate(resolved["sample"])
+                _plugin("alfw.samplers", options, f"sample.{i}")
+                for i, options in enumerate(resolved["sample"])
             ),
             selector=_plugin("alfw.selectors", _split(resolved["select"], SelectStage)[1], "select"),
             labeler=_plugin("alfw.labelers", _split(resolved["label"], LabelStage)[1], "label"),

@@ -147,11 +147,9 @@ def load_config(store: Store, campaign: str, round: int | None = None) -> Campai
         No such campaign.
     """
     record = store.get_campaign(campaign)
-    if record is None:
-        raise StoreError(f"no campaign {campaign!r} in this database; alfw status lists them")
     pinned = None if round is None else store.get_round(campaign, round)
-    revision = len(record["revisions"]) - 1 if pinned is None else pinned["revision"]
-    return CampaignConfig(record["revisions"][revision]["config"])
+    revision = len(record["revisions"]) if pinned is None else pinned["revision"]
+    return CampaignConfig(record["revisions"][revision - 1]["config"])
 
 
 def cpu_seconds() -> float:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from alfw.core.errors import StoreError
 from alfw.core.frame import Frame
-from alfw.core.ids import content_id
 from alfw.core.records import Labeled
 from alfw.steps.context import Context
 
@@ -37,30 +36,16 @@ class Row:
     round: int
     audit: bool = False
 
-    def as_list(self) -> list[Any]:
-        """The row as JSON data."""
-        return [self.frame, self.label, self.side, self.region, self.trajectory, self.round, self.audit]
-
-
-def dataset_id(parent: str | None, rows: Sequence[Row]) -> str:
-    """SHA-256 of a version: its parent, and the label and side of every row."""
-    return content_id("dataset", {"parent": parent, "rows": sorted([row.label, row.side] for row in rows)})
+    def as_entry(self) -> dict[str, Any]:
+        """The row as it stands in a dataset version, under its label."""
+        return {key: value for key, value in asdict(self).items() if key != "label"}
 
 
 def rows_of(ctx: Context, dataset: str | None) -> list[Row]:
-    """The rows of a dataset version; none of None.
-
-    Raises
-    ------
-    StoreError
-        No such version.
-    """
+    """The rows of a dataset version; none of None."""
     if dataset is None:
         return []
-    record = ctx.store.get_dataset(dataset)
-    if record is None:
-        raise StoreError(f"no dataset version {dataset}")
-    return [Row(*row) for row in ctx.get_json(record["rows"])]
+    return [Row(label=label, **entry) for label, entry in ctx.store.dataset_entries(dataset).items()]
 
 
 def labeled(ctx: Context, rows: Sequence[Row]) -> list[Labeled]:

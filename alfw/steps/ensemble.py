@@ -32,18 +32,20 @@ def member_weights(ctx: Context, ensemble: str) -> list[str]:
     """
     record = ctx.store.get_ensemble(ensemble)
     members = ctx.store.get_members(ensemble)
-    if record is None or len(members) < len(record["seeds"]):
-        raise StoreError(f"ensemble {ensemble[:12]} of campaign {ctx.campaign} is not complete: rerun its train Firework")
-    return [member["blob"] for member in sorted(members, key=lambda m: m["k"])]
+    if len(members) < len(record["seeds"]):
+        raise StoreError(
+            f"ensemble {ensemble[:12]} of {ctx.campaign} is not complete: rerun its train Firework"
+        )
+    return [member["blob"] for member in members]
 
 
 def save_members(ctx: Context, ensemble: str, directory: Path) -> list[Path]:
     """Paths of the weights of every member, written into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
-    record = ctx.store.get_ensemble(ensemble) or {}
+    suffix = ctx.store.get_ensemble(ensemble)["suffix"]
     paths = []
     for k, sha in enumerate(member_weights(ctx, ensemble)):
-        path = directory / f"member_{k}{record.get('suffix', '')}"
+        path = directory / f"member_{k}{suffix}"
         ctx.store.save_blob(sha, path)
         paths.append(path)
     return paths

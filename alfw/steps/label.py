@@ -6,15 +6,16 @@ Two Firetasks: `calculate` stores raw outputs as runs, `judge` turns runs into l
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alfw.core.errors import ExecutableError, LabelError, OutOfDiskError, StoreError, UnknownLabelError, WalltimeError
+from alfw.core.errors import LabelError, StoreError
 from alfw.core.frame import Frame
 from alfw.core.records import Label, Run
 from alfw.steps.context import Context
-from alfw.store import Claims
+from alfw.store import Claims, run_id
 
 FLUSH_SECONDS, FLUSH_RUNS = 2.0, 50  # what a killed worker may lose of in-process labels
 WAIT_SECONDS = 0.5  # between two looks at a frame that another worker computes
@@ -34,25 +35,26 @@ class Buffer:
     claims: Claims
     theory: str
     patient: bool
-    runs: list[tuple[str, Run]] = field(default_factory=list)
+    runs: dict[str, tuple[int, Run]] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
 
-    def add(self, frame: str, run: Run) -> None:
+    def add(self, frame: str, attempt: int, run: Run) -> None:
         """Keep a run; store all kept ones when there are many, they are old, or the labeler is external."""
-        self.runs.append((frame, run))
+        self.runs[frame] = (attempt, run)
         if not self.patient or len(self.runs) >= FLUSH_RUNS or time.monotonic() - self.since > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Store what is kept, then let go of the claims."""
         if self.runs:
-            self.ctx.store.put_runs([(frame, self.theory, run) for frame, run in self.runs])
-            self.claims.release([frame for frame, _ in self.runs])
-        self.runs, self.since = [], time.monotonic()
+            self.ctx.store.put_runs(self.theory, self.runs)
+        for frame in self.runs:
+            self.claims.done(frame, self.theory)
+        self.runs, self.since = {}, time.monotonic()
 
 
 def calculate(ctx: Context, frame_ids: Sequence[str]) -> None:
-    """Raw outputs of all frames that have neither label, run nor final failure.
+    """Raw outputs of all frames that have neither label, usable run nor final failure.
 
     A frame that another worker is computing is waited for, not computed again.
 
@@ -62,58 +64,63 @@ def calculate(ctx: Context, frame_ids: Sequence[str]) -> None:
         Something hit the worker, not the frame (program missing, disk full, walltime): rerun elsewhere.
     """
     labeler = ctx.plugins.labeler
-    theory = labeler.theory()
-    open_ = [i for i in frame_ids if i in unfinished(ctx, frame_ids)]
+    open_ = unfinished(ctx, frame_ids)
     if not open_:
         return
     frames = dict(zip(open_, ctx.store.get_frames(open_), strict=True))
-    with Claims(ctx.store, theory.id, ctx.campaign) as claims:
-        buffer = Buffer(ctx, claims, theory.id, patient=labeler.in_process)
+    with Claims(ctx.store, ctx.campaign) as claims:
+        buffer = Buffer(ctx, claims, labeler.theory().id, patient=labeler.in_process)
         try:
             while open_:
-                later = [i for i in open_ if not _attempt(ctx, frames[i], claims, buffer)]
+                later = [i for i in open_ if not _attempt(ctx, frames[i], buffer)]
                 buffer.flush()
                 if later:
                     time.sleep(WAIT_SECONDS)
-                open_ = [i for i in later if i in unfinished(ctx, later)]
+                open_ = unfinished(ctx, later)
         finally:
             buffer.flush()
 
 
-def unfinished(ctx: Context, frame_ids: Sequence[str]) -> set[str]:
-    """Frames with neither label, run nor final failure."""
+def unfinished(ctx: Context, frame_ids: Sequence[str]) -> list[str]:
+    """Frames with neither label, usable run nor final failure; in order."""
     theory, store = ctx.plugins.labeler.theory().id, ctx.store
-    done = store.labelled(frame_ids, theory) | store.have_runs(frame_ids, theory)
-    return set(frame_ids) - done - set(store.final_failures(ctx.campaign, frame_ids, theory))
+    failures = store.failures(ctx.campaign, frame_ids, theory)
+    spoilt = {(failure["frame"], failure["attempt"]) for failure in failures}
+    done = store.labelled(frame_ids, theory) | {failure["frame"] for failure in failures if failure["final"]}
+    runs = store.latest_attempts(frame_ids, theory)
+    return [i for i in frame_ids if i not in done and (i not in runs or (i, runs[i]) in spoilt)]
 
 
-def _attempt(ctx: Context, frame: Frame, claims: Claims, buffer: Buffer) -> bool:
+def _attempt(ctx: Context, frame: Frame, buffer: Buffer) -> bool:
     """Compute one frame if nobody else does; False when it has to be looked at again later."""
-    claim = claims.acquire(frame.id)
+    claim = buffer.claims.take(frame.id, buffer.theory)
     if not claim.acquired:
         return False
-    if ctx.store.have_runs([frame.id], buffer.theory) or ctx.store.labelled([frame.id], buffer.theory):
-        claims.release([frame.id])
+    if not unfinished(ctx, [frame.id]):  # somebody finished it between our look and our claim
+        buffer.claims.done(frame.id, buffer.theory)
         return True
+    attempt = ctx.store.latest_attempts([frame.id], buffer.theory).get(frame.id, 0) + 1
     limit = ctx.config.label.max_tries
     if claim.tries > limit:
-        died = WorkerDiedError(f"the worker was lost in each of {limit} tries")
-        record_failure(ctx, frame.id, died, (), final=True, attempt=claim.tries)
-        claims.release([frame.id])
+        died = WorkerDiedError(
+            f"no result in {limit} tries: the worker was lost, or the calculation stopped, each time"
+        )
+        record_failure(ctx, frame.id, died, final=True, attempt=attempt)
+        buffer.claims.done(frame.id, buffer.theory)
         return True
-    buffer.add(frame.id, _run(ctx, frame, claims, claim.tries))
+    buffer.add(frame.id, attempt, _run(ctx, frame, buffer, attempt))
     return True
 
 
-def _run(ctx: Context, frame: Frame, claims: Claims, tries: int) -> Run:
-    """The raw output; an error of the worker is recorded and passed on."""
+def _run(ctx: Context, frame: Frame, buffer: Buffer, attempt: int) -> Run:
+    """The raw output; an error of the worker is recorded, together with an empty run, and passed on."""
     workdir = ctx.workdir / frame.id[:16]
     workdir.mkdir(parents=True, exist_ok=True)
     try:
         return ctx.plugins.labeler.run(frame, workdir, ctx.resources("label").resources())
-    except (ExecutableError, OutOfDiskError, WalltimeError) as error:
-        record_failure(ctx, frame.id, error, (), final=False, attempt=tries)
-        claims.release([frame.id])
+    except LabelError as error:
+        ctx.store.put_runs(buffer.theory, {frame.id: (attempt, Run(files={}))})
+        record_failure(ctx, frame.id, error, final=False, attempt=attempt)
         raise
 
 
@@ -127,41 +134,37 @@ def judge(ctx: Context, frame_ids: Sequence[str]) -> dict[str, int]:
     """
     labeler, store = ctx.plugins.labeler, ctx.store
     theory = labeler.theory()
-    done = store.labelled(frame_ids, theory.id) | set(store.final_failures(ctx.campaign, frame_ids, theory.id))
-    pending = [i for i in frame_ids if i not in done]
+    failures = store.failures(ctx.campaign, frame_ids, theory.id)
+    tries = Counter(failure["frame"] for failure in failures)
+    given_up = {failure["frame"] for failure in failures if failure["final"]}
+    labelled = store.labelled(frame_ids, theory.id)
+    pending = [i for i in frame_ids if i not in labelled and i not in given_up]
     runs = store.get_runs(pending, theory.id)
+    labels: dict[str, Label] = {}
     retry: LabelError | None = None
-    labels: list[tuple[str, Label]] = []
-    for frame, attempt, run in _with_runs(ctx, pending, runs):
+    for frame in store.get_frames(pending):
+        if frame.id not in runs:
+            raise StoreError(f"frame {frame.id[:12]} has neither run nor failure: rerun its label Firework")
+        attempt, run = runs[frame.id]
         try:
-            labels.append((frame.id, labeler.parse(frame, run)))
+            labels[frame.id] = labeler.parse(frame, run)
         except LabelError as error:
-            final = error.policy == "final" or attempt >= ctx.config.label.max_tries
+            final = error.policy == "final" or tries[frame.id] + 1 >= ctx.config.label.max_tries
             record_failure(ctx, frame.id, error, run.corrections, final=final, attempt=attempt)
-            if not final:
-                store.discard_run(frame.id, theory.id)
-                retry = error
-    store.put_labels([(frame, theory, label) for frame, label in labels])
+            retry = retry if final else error
+    attempts = {i: run_id(i, theory.id, runs[i][0]) for i in labels}
+    store.put_labels(theory, labels, attempts)
     if retry is not None:
         raise retry
-    return {"n_labeled": len(store.labelled(frame_ids, theory.id)), "n_frames": len(frame_ids)}
-
-
-def _with_runs(
-    ctx: Context, pending: Sequence[str], runs: Mapping[str, tuple[int, Run]]
-) -> list[tuple[Frame, int, Run]]:
-    """The pending frames with the attempt number and raw output of each."""
-    lost = [i for i in pending if i not in runs]
-    if lost:
-        raise StoreError(f"frame {lost[0][:12]} has neither run nor failure: rerun its label Firework")
-    return [(frame, *runs[frame.id]) for frame in ctx.store.get_frames(list(pending))]
+    n_labeled = len(labelled) + len(labels)
+    return {"n_labeled": n_labeled, "n_failed": len(frame_ids) - n_labeled}
 
 
 def record_failure(
     ctx: Context,
     frame_id: str,
     error: LabelError,
-    corrections: Sequence[Mapping[str, Any]],
+    corrections: Sequence[Mapping[str, Any]] = (),
     *,
     final: bool,
     attempt: int,
@@ -181,8 +184,10 @@ def record_failure(
 
 
 def give_up(ctx: Context, frame_ids: Sequence[str], reason: str) -> int:
-    """Write a final failure for each frame that has neither label nor final failure; how many there were."""
+    """Write a final failure for each frame that has no label, run or final failure yet; how many there were."""
     left = unfinished(ctx, frame_ids)
+    attempts = ctx.store.latest_attempts(left, ctx.plugins.labeler.theory().id)
     for frame_id in left:
-        record_failure(ctx, frame_id, UnknownLabelError(reason), (), final=True, attempt=0)
+        died = WorkerDiedError(reason)
+        record_failure(ctx, frame_id, died, final=True, attempt=attempts.get(frame_id, 0) + 1)
     return len(left)

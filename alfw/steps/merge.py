@@ -9,7 +9,7 @@ import numpy as np
 from alfw.core.errors import AlfwError, DataError
 from alfw.core.split import side_of_trajectory
 from alfw.steps.context import Context, Outcome
-from alfw.steps.dataset import Row, dataset_id, previous_dataset, rows_of
+from alfw.steps.dataset import Row, previous_dataset, rows_of
 
 MIN_FOR_FRACTION = 5  # max_failed_fraction is judged from this many frames on
 SPOT_FORCE_eV_PER_A, SPOT_ENERGY_eV = 1e-2, 1e-2  # how far imported labels of theory `same` may be off
@@ -34,18 +34,20 @@ def _merge(ctx: Context) -> Outcome:
     open_ = [i for i in ids if i not in labels and i not in failed]
     if open_:
         raise DataError(f"frame {open_[0][:12]} has neither label nor final failure: alfw reconcile")
-    _check_failures(ctx, ids, labels, failed)
-    if ctx.round == 0:
+    if not (ctx.store.get_round(ctx.campaign, ctx.round) or {}).get(
+        "accepted"
+    ):  # `alfw resume` accepts what held it
+        _check_failures(ctx, ids, labels, failed)
         _spot_check(ctx, labels)
     new = [_row(ctx, row, labels[row["frame"]][0]) for row in wanted if row["frame"] in labels]
     rows = rows_of(ctx, parent) + new
     if not any(row.side == "train" for row in rows):
         raise HoldError("no label on the train side: give more initial frames")
-    dataset = dataset_id(parent, rows)
     counts = {f"n_{side}": sum(row.side == side for row in rows) for side in ("train", "valid", "test")}
-    ctx.store.put_dataset(dataset, parent=parent, rows=ctx.put_json([row.as_list() for row in rows]), counts=counts)
-    states = {i: ("labeled", None) if i in labels else ("failed", failed[i]["failure_class"]) for i in ids}
-    ctx.store.update_candidates(ctx.campaign, ctx.round, states)
+    entries = {row.label: row.as_entry() for row in new}
+    dataset = ctx.store.put_dataset(parent, entries, counts, ctx.campaign)
+    states = {i: ("labeled", "") if i in labels else ("failed", failed[i]["class"]) for i in ids}
+    ctx.store.set_candidate_states(ctx.campaign, ctx.round, states)
     counts |= {"n_labeled": len(new), "n_failed": len(failed)}
     return Outcome({"dataset": dataset}, counts)
 
@@ -58,7 +60,9 @@ def _selected_rows(ctx: Context) -> list[dict[str, Any]]:
     """Candidates of this round; a trajectory goes to one side for good, so nothing leaks from train to valid."""
     split, seed = ctx.config.file.data.split, ctx.config.file.seed
     rows = ctx.get_json(ctx.result("select")["outputs"]["candidates"])
-    side = {t: side_of_trajectory(t, valid=split.valid, seed=seed) for t in {row["trajectory"] for row in rows}}
+    side = {
+        t: side_of_trajectory(t, valid=split.valid, seed=seed) for t in {row["trajectory"] for row in rows}
+    }
     return [{**row, "side": side[row["trajectory"]], "region": None} for row in rows]
 
 
@@ -77,9 +81,9 @@ def _row(ctx: Context, row: dict[str, Any], label: str) -> Row:
 def _check_failures(ctx: Context, ids: list[str], labels: dict[str, Any], failed: dict[str, Any]) -> None:
     """Hold the campaign when too many labels failed for good; walltime, memory and the like do not count."""
     limit = ctx.config.label.max_failed_fraction
-    science = [f for f in failed.values() if f["failure_class"] in ("SCF_NOT_CONVERGED", "SCF_DIVERGED", "GEOMETRY")]
+    science = [f for f in failed.values() if f["class"] in ("SCF_NOT_CONVERGED", "SCF_DIVERGED", "GEOMETRY")]
     if len(ids) >= MIN_FOR_FRACTION and len(science) > limit * len(ids):
-        classes = sorted({f["failure_class"] for f in science})
+        classes = sorted({f["class"] for f in science})
         raise HoldError(
             f"{len(science)} of {len(ids)} labels of round {ctx.round} failed for good ({', '.join(classes)}), "
             f"more than max_failed_fraction {limit}: alfw show a failure, then alfw resume {ctx.campaign}"
@@ -90,7 +94,7 @@ def _check_failures(ctx: Context, ids: list[str], labels: dict[str, Any], failed
 
 def _spot_check(ctx: Context, labels: dict[str, Any]) -> None:
     """Compare imported labels of theory `same` with the campaign's own labeler."""
-    spot = ctx.get_json(ctx.result("start", round=0)["outputs"]["spot"])
+    spot = ctx.get_json(ctx.result("start", round=0)["outputs"]["spot"]) if ctx.round == 0 else {}
     for frame, imported in spot.items():
         if frame not in labels:
             continue

@@ -34,7 +34,11 @@ def _explore(ctx: Context, part: int) -> Outcome:
         progress=ctx.progress,
     )
     events = [_event_record(ctx, event) for event in exploration.events]
-    outputs = {"ensemble": ensemble, "pool": ctx.store.put_blob(pool_shard(exploration)), "events": ctx.put_json(events)}
+    outputs = {
+        "ensemble": ensemble,
+        "pool": ctx.store.put_blob(pool_shard(exploration)),
+        "events": ctx.put_json(events),
+    }
     explosions = [e for e in exploration.events if e.reason != "uncertain"]
     counts = {"n_frames": len(exploration.frames), "n_explosions": len(explosions), "n_events": len(events)}
     metrics = {"counters": dict(exploration.counters), "unbiased": exploration.unbiased}
@@ -76,7 +80,9 @@ def _event_record(ctx: Context, event: Event) -> dict[str, Any]:
     """An event with frame ids in place of frames."""
     frames = [event.good] if event.bad is None else [event.good, event.bad]
     ids = ctx.store.put_frames(frames)
-    plain = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("good", "bad")}
+    plain = {
+        f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("good", "bad")
+    }
     plain = {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in plain.items()}
     return {**plain, "good": ids[0], "bad": ids[1] if event.bad is not None else None}
 

@@ -34,7 +34,9 @@ def _screen(ctx: Context, part: int) -> Outcome:
         "walker": np.r_[arrays["walker"], [e["walker"] for e in events]].astype(np.int64),
         "step": np.r_[arrays["step"], [e["step"] for e in events]].astype(np.int64),
         "time_fs": np.r_[arrays["time_fs"], [e["time_fs"] or 0.0 for e in events]].astype(float),
-        "temperature_K": np.r_[arrays["temperature_K"], [e["temperature_K"] or np.nan for e in events]].astype(float),
+        "temperature_K": np.r_[
+            arrays["temperature_K"], [e["temperature_K"] or np.nan for e in events]
+        ].astype(float),
         "event": np.r_[np.zeros(len(frames), bool), np.ones(len(events), bool)],
     }
     frames = [*frames, *good]
@@ -44,7 +46,9 @@ def _screen(ctx: Context, part: int) -> Outcome:
         batch = frames[first : first + BATCH]
         ctx.progress(f"screening {first + len(batch)}/{len(frames)}")
         if potential is not None:
-            std[first : first + BATCH], force[first : first + BATCH] = screened(batch, potential.predict(batch))
+            std[first : first + BATCH], force[first : first + BATCH] = screened(
+                batch, potential.predict(batch)
+            )
     arrays["force_std"], arrays["max_force"] = std, force
     finite = np.isfinite(force)
     metrics = {
@@ -58,5 +62,8 @@ def _screen(ctx: Context, part: int) -> Outcome:
 def screened(frames: list[Frame], prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
     """force_std and largest mean force of each frame, both (B,) float64 eV/Å, over the atoms that may move."""
     std = [frame_force_std(f, frame.free) for frame, f in zip(frames, prediction.forces, strict=True)]
-    norm = [np.linalg.norm(f.mean(0), axis=1)[frame.free] for frame, f in zip(frames, prediction.forces, strict=True)]
+    norm = [
+        np.linalg.norm(f.mean(0), axis=1)[frame.free]
+        for frame, f in zip(frames, prediction.forces, strict=True)
+    ]
     return np.array(std), np.array([n.max(initial=0.0) for n in norm])

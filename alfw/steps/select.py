@@ -84,7 +84,11 @@ def gather(ctx: Context) -> Screened:
         found, arrays = unpack(ctx.store.get_blob(ctx.result("screen", part)["outputs"]["pool"]))
         unbiased = bool(ctx.result("sample", part)["metrics"]["unbiased"])
         finite = np.isfinite(arrays["max_force"])
-        arrays = {**arrays, "part": np.full(len(found), part), "auditable": finite & ~arrays["event"] & unbiased}
+        arrays = {
+            **arrays,
+            "part": np.full(len(found), part),
+            "auditable": finite & ~arrays["event"] & unbiased,
+        }
         frames += found
         for name in Screened.__dataclass_fields__.keys() - {"frames"}:
             columns.setdefault(name, []).append(arrays[name])
@@ -102,7 +106,9 @@ def draw_audit(pool: Screened, fresh: np.ndarray, number: int, seed: int) -> np.
     if number == 0:
         return np.zeros(0, np.int64)
     keys = [(int(pool.part[i]), float(np.nan_to_num(pool.temperature_K[i], nan=-1.0))) for i in open_]
-    strata = [np.array([i for i, k in zip(open_, keys, strict=True) if k == key]) for key in sorted(set(keys))]
+    strata = [
+        np.array([i for i, k in zip(open_, keys, strict=True) if k == key]) for key in sorted(set(keys))
+    ]
     share = np.array([len(s) for s in strata]) * number / len(open_)
     quota = np.floor(share).astype(int)
     for i in np.argsort(-(share - quota), kind="stable")[: number - quota.sum()]:

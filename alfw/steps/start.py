@@ -14,7 +14,7 @@ from alfw.config import CampaignConfig, InitialData, Plugins
 from alfw.core.errors import ConfigError, DataError, InputError
 from alfw.core.frame import Frame
 from alfw.core.protocols import ReadsFiles
-from alfw.core.records import Label, Theory
+from alfw.core.records import Label, Side, Theory
 from alfw.core.split import split_sides
 from alfw.io.frames import Imported, expand_paths, read_frames
 from alfw.steps.context import Context, Outcome
@@ -30,11 +30,19 @@ class Entry:
     frame: Frame
     label: Label | None
     trajectory: str | None
-    side: str | None
+    side: Side | None
     region: str | None
 
 
-def read_data(config: CampaignConfig) -> list[Entry]:
+@dataclass(frozen=True)
+class Import:
+    """All imported frames, and a remark for the user where their split is a weak one."""
+
+    entries: list[Entry]
+    note: str | None
+
+
+def read_data(config: CampaignConfig) -> Import:
     """The user's frames: checked, without duplicates, each on its side.
 
     Raises
@@ -61,9 +69,10 @@ def _imported(config: CampaignConfig, plugins: Plugins, source: InitialData, key
     """The frames of one source, each fit for this labeler and model, labels kept only where they may be."""
     system, theory = config.file.system, plugins.labeler.theory()
     known = plugins.model.known_species()
-    paths = expand_paths([source.path])
-    if not paths:
-        raise ConfigError(f"{key}.path: no file matches {source.path}")
+    try:
+        paths = expand_paths([source.path])
+    except DataError as error:
+        raise ConfigError(f"{key}.path: {error}") from None
     for path in paths:
         frames = read_frames(path, system.charge, system.multiplicity, partial_pbc=system.partial_pbc)
         for index, imported in enumerate(frames):
@@ -98,20 +107,27 @@ def _usable(imported: Imported, stated: str | None, theory: Theory, where: str) 
     return imported.label
 
 
-def _with_sides(config: CampaignConfig, entries: list[Entry]) -> list[Entry]:
+def _with_sides(config: CampaignConfig, entries: list[Entry]) -> Import:
     """The entries, each on a side; the test side is from `data.test`, else taken from the initial data."""
     data = config.file.data
-    open_ = [i for i, entry in enumerate(entries) if entry.side is None]
-    if not any(entry.region is None for entry in entries):
-        raise DataError("data.initial: every frame of it is in data.test as well; nothing is left to train on")
+    mine = [entry for entry in entries if entry.region is None]
+    if not mine:
+        raise DataError(
+            "data.initial: every frame of it is in data.test as well; nothing is left to train on"
+        )
     test = 0.0 if data.test is not None else data.split.test
-    sides = split_sides(
-        [entries[i].trajectory for i in open_], valid=data.split.valid, test=test, seed=config.file.seed
+    split = split_sides(
+        [entry.trajectory for entry in mine],
+        valid=data.split.valid,
+        test=test,
+        seed=config.file.seed,
+        given=[entry.side for entry in mine],
     )
-    placed = list(entries)
-    for i, side in zip(open_, sides, strict=True):
-        placed[i] = replace(entries[i], side=side)
-    return [replace(e, region=e.region or (REGION if e.side == "test" else None)) for e in placed]
+    placed = [
+        replace(entry, side=side, region=REGION if side == "test" else None)
+        for entry, side in zip(mine, split.sides, strict=True)
+    ]
+    return Import([entry for entry in entries if entry.region is not None] + placed, split.note)
 
 
 def run(ctx: Context) -> dict[str, Any]:
@@ -121,7 +137,10 @@ def run(ctx: Context) -> dict[str, Any]:
 
 def _import(ctx: Context) -> Outcome:
     store, theory = ctx.store, ctx.plugins.labeler.theory()
-    entries = read_data(ctx.config)
+    data = read_data(ctx.config)
+    entries = data.entries
+    if data.note:
+        ctx.progress(data.note)
     store.put_frames([entry.frame for entry in entries])
     labelled = [i for i, entry in enumerate(entries) if entry.label is not None]
     chosen = np.random.default_rng(ctx.seed("start", "spot")).permutation(labelled)[:SPOT_CHECKS]
@@ -139,6 +158,7 @@ def _import(ctx: Context) -> Outcome:
         "to_label": ctx.put_json(to_label),
         "spot": ctx.put_json({entries[i].frame.id: _numbers(entries[i].label) for i in spot}),
         "files": _store_files(ctx),
+        "note": data.note,
     }
     counts = {side: sum(e.side == side for e in entries) for side in ("train", "valid", "test")}
     return Outcome(outputs, {**{f"n_{k}": v for k, v in counts.items()}, "n_to_label": len(to_label)})
@@ -175,7 +195,11 @@ def absolute_paths(raw: Mapping[str, Any], base: Path) -> dict[str, Any]:
         return str(base / Path(path).expanduser()) if isinstance(path, str) else path
 
     def entry(value: Any) -> Any:
-        return {**value, "path": fixed(value["path"])} if isinstance(value, Mapping) and "path" in value else value
+        return (
+            {**value, "path": fixed(value["path"])}
+            if isinstance(value, Mapping) and "path" in value
+            else value
+        )
 
     raw = dict(raw)
     data = raw.get("data")

@@ -49,7 +49,7 @@ def _lineage(ctx: Context, data: TrainingData) -> dict[str, Any] | None:
         return None
     before = ctx.store.get_ensemble(ctx.result("train", round=ctx.round - 1)["outputs"]["ensemble"])
     rank = composition_rank([item.frame for item in data.train])
-    return before["statistics"] if before is not None and before["rank"] == rank else None
+    return dict(before["statistics"]) if before["rank"] == rank else None
 
 
 def _train(ctx: Context, k: int, data: TrainingData) -> Outcome:
@@ -69,21 +69,20 @@ def _train(ctx: Context, k: int, data: TrainingData) -> Outcome:
     )
     metrics_file = weights.parent / "metrics.json"
     metrics = json.loads(metrics_file.read_text()) if metrics_file.exists() else {}
-    store.put_ensemble(
-        ensemble,
-        dataset=dataset,
-        model=model_identity(ctx),
-        seeds=seeds,
-        statistics=dict(data.statistics or {}),
-        rank=composition_rank([item.frame for item in data.train]),
-        suffix=weights.suffix,
-    )
-    member = store.put_member(
-        ensemble,
-        k,
-        blob=store.put_file(weights),
-        seed=seeds[k],
-        metrics=metrics,
-        wall_s=time.perf_counter() - began,
-    )
+    lineage = {
+        "dataset": dataset,
+        "model": model_identity(ctx),
+        "seeds": seeds,
+        "statistics": data.statistics,
+        "rank": composition_rank([item.frame for item in data.train]),
+        "suffix": weights.suffix,
+    }
+    trained = {
+        "blob": store.put_file(weights),
+        "seed": seeds[k],
+        "metrics": metrics,
+        "wall_s": time.perf_counter() - began,
+    }
+    store.put_ensemble(ensemble, lineage)
+    member = store.put_member(ensemble, k, trained)
     return Outcome({"ensemble": ensemble, "member": member["blob"]}, metrics=metrics)

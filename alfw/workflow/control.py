@@ -1,0 +1,149 @@
+"""Starting, pausing, resuming and stopping a campaign."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fireworks import FWAction, LaunchPad
+from fireworks.core.launchpad import WFLock
+
+from alfw.config import CampaignConfig
+from alfw.core.errors import CampaignConflictError, StoreError
+from alfw.steps import start as start_step
+from alfw.steps.context import Context, load_config
+from alfw.store import Store
+from alfw.workflow.rounds import continue_campaign
+
+PACKAGES = ("alfw", "ase", "custodian", "fireworks", "numpy", "pymongo")
+OPEN = ("WAITING", "READY", "RESERVED")
+
+
+def start(
+    launchpad: LaunchPad, config: CampaignConfig, env: Mapping[str, Any], progress: Callable[[str], None]
+) -> None:
+    """Insert the campaign or find the same one, import its data, open or reopen its newest round.
+
+    Raises
+    ------
+    CampaignConflictError
+        A campaign of this name has other content.
+    """
+    store = Store.from_launchpad(launchpad)
+    store.ensure_indexes()
+    _, new = store.insert_campaign(config.name, config.raw, config.id, software())
+    if not new:
+        check_same(store, config)
+    with tempfile.TemporaryDirectory(prefix="alfw_") as folder:
+        start_step.run(Context.load(store, config.name, 0, Path(folder), env=env, progress=progress))
+    if state(store, config.name) == "running":
+        continue_campaign(launchpad, store, config.name)
+
+
+def software() -> dict[str, str]:
+    """Versions of Python and of the packages every stage relies on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def check_same(store: Store, config: CampaignConfig) -> None:
+    """Refuse another campaign under the name of a stored one.
+
+    Raises
+    ------
+    CampaignConflictError
+        Lists the keys that differ.
+    """
+    differing = config.difference(load_config(store, config.name))
+    if differing:
+        raise CampaignConflictError(
+            f"campaign {config.name} exists with other values of {', '.join(differing[:5])}"
+            f"{' …' if len(differing) > 5 else ''}: `alfw amend FILE` records a revision, or choose another name"
+        )
+
+
+def state(store: Store, campaign: str) -> str:
+    """running, paused or ended.
+
+    Raises
+    ------
+    StoreError
+        No such campaign.
+    """
+    return str(store.get_campaign(campaign)["state"])
+
+
+def fireworks_of(launchpad: LaunchPad, campaign: str) -> list[int]:
+    """fw_ids of all Fireworks in the campaign's rounds."""
+    found = launchpad.workflows.find({"metadata.campaign": campaign}, {"nodes": 1})
+    return [node for workflow in found for node in workflow["nodes"]]
+
+
+def pause(launchpad: LaunchPad, store: Store, campaign: str, why: str) -> None:
+    """Hold the campaign: its state, and every Firework that has not begun."""
+    store.set_state(campaign, "paused", why)
+    query = {"fw_id": {"$in": fireworks_of(launchpad, campaign)}, "state": {"$in": ["WAITING", "READY"]}}
+    for firework in launchpad.fireworks.find(query, {"fw_id": 1}):
+        launchpad.pause_fw(firework["fw_id"])
+
+
+def resume(launchpad: LaunchPad, store: Store, campaign: str) -> None:
+    """Let a paused campaign go on; an ended one stays ended.
+
+    Raises
+    ------
+    StoreError
+        The campaign has ended.
+    """
+    if state(store, campaign) == "ended":
+        raise StoreError(
+            f"campaign {campaign} has ended; `alfw amend FILE` with other stop rules opens it again"
+        )
+    rounds = store.rounds(campaign)
+    if rounds:
+        store.set_round(campaign, rounds[-1]["number"], accepted=True)
+    store.set_state(campaign, "running")
+    query = {"fw_id": {"$in": fireworks_of(launchpad, campaign)}, "state": "PAUSED"}
+    for firework in launchpad.fireworks.find(query, {"fw_id": 1}):
+        launchpad.resume_fw(firework["fw_id"])
+    continue_campaign(launchpad, store, campaign)
+
+
+def stop(launchpad: LaunchPad, store: Store, campaign: str) -> None:
+    """End the campaign for good: what has not begun is defused, what runs may finish; nothing stored is lost."""
+    state(store, campaign)
+    store.set_state(campaign, "ended", "stopped by the user")
+    query = {"metadata.campaign": campaign, "state": {"$nin": ["COMPLETED", "ARCHIVED", "DEFUSED"]}}
+    for workflow in launchpad.workflows.find(query, {"nodes": 1}):
+        launchpad.defuse_wf(workflow["nodes"][0], defuse_all_states=False)
+
+
+def give_back(launchpad: LaunchPad, fw_id: int) -> FWAction:
+    """Make the running Firework PAUSED as if it had never been launched; for its Firetask to return.
+
+    The launch moves to the archived ones, so the rocket's own completion finds no Firework of it to complete, and
+    `lpad resume_fws` or `alfw resume` makes the Firework READY again.
+    """
+    with WFLock(launchpad, fw_id):
+        document = launchpad.fireworks.find_one({"fw_id": fw_id}, {"launches": 1}) or {}
+        launchpad.fireworks.update_one(
+            {"fw_id": fw_id},
+            {
+                "$set": {"state": "PAUSED", "launches": [], "updated_on": datetime.now(UTC)},
+                "$push": {"archived_launches": {"$each": document.get("launches", [])}},
+            },
+        )
+        launchpad.workflows.update_one({"nodes": fw_id}, {"$set": {f"fw_states.{fw_id}": "PAUSED"}})
+    return FWAction(exit=True)
+
+
+def has_label_children(launchpad: LaunchPad, fw_id: int) -> bool:
+    """Whether the detours of this select Firework are in its workflow already."""
+    workflow = launchpad.workflows.find_one({"nodes": fw_id}, {"links": 1}) or {"links": {}}
+    children = workflow["links"].get(str(fw_id), [])
+    query = {"fw_id": {"$in": children}, "spec._tasks._fw_name": "{{alfw.firetasks.CalculateLabels}}"}
+    return launchpad.fireworks.find_one(query, {"fw_id": 1}) is not None
