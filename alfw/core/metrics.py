@@ -114,7 +114,7 @@ def bootstrap_upper(frame_mse: ArrayLike, level: float = 0.95, seed: int = 0) ->
     Returns
     -------
     float
-        The quantile of the resampled RMSE; infinite below `MIN_FRAMES` frames or where an error is not finite.
+        Quantile of the resampled RMSE; infinite below `MIN_FRAMES` frames or where an error is not finite.
 
     Source
     ------
