@@ -117,13 +117,17 @@ def insert_many_if_absent(target: Collection[Document], documents: Sequence[Docu
 
 
 def find_by(
-    target: Collection[Document], key: str, values: Iterable[str], where: Mapping[str, Any] | None = None
+    target: Collection[Document],
+    key: str,
+    values: Iterable[str],
+    where: Mapping[str, Any] | None = None,
+    fields: Sequence[str] | None = None,
 ) -> list[Document]:
-    """All documents whose `key` is one of the values, in batches, in no particular order."""
+    """All documents (or these fields of them) whose `key` is one of the values, in no particular order."""
     unique = list(dict.fromkeys(values))
     found: list[Document] = []
     for start in range(0, len(unique), BATCH):
-        found += target.find({**(where or {}), key: {"$in": unique[start : start + BATCH]}})
+        found += target.find({**(where or {}), key: {"$in": unique[start : start + BATCH]}}, fields)
     return found
 
 

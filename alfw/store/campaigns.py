@@ -68,11 +68,11 @@ def list_campaigns(store: HasDatabase) -> list[Document]:
 
 
 @verb
-def set_state(store: HasDatabase, name: str, state: State, reason: str = "") -> Document:
+def set_state(store: HasDatabase, name: str, state: State, reason: str | None = "") -> Document:
     """The campaign with its new state and the reason for it; StoreError for an unknown campaign or state."""
     if state not in get_args(State):
         raise StoreError(f"campaign {name!r}: unknown state {state!r}; known: {', '.join(get_args(State))}")
-    change = {"$set": {"state": state, "reason": reason}}
+    change = {"$set": {"state": state, "reason": reason or ""}}
     document = collection(store, "campaigns").find_one_and_update(
         {"_id": name}, change, return_document=ReturnDocument.AFTER
     )
@@ -108,7 +108,9 @@ def add_revision(
 
 
 @verb
-def open_round(store: HasDatabase, campaign: str, number: int, revision: int, claimed_by: int) -> Document:
+def open_round(
+    store: HasDatabase, campaign: str, number: int, revision: int, claimed_by: int | None
+) -> Document:
     """The round, opened by the Firework `claimed_by`, or as somebody opened it before."""
     document = {
         "_id": f"{campaign}/{number}",
@@ -117,6 +119,7 @@ def open_round(store: HasDatabase, campaign: str, number: int, revision: int, cl
         "revision": revision,
         "claimed_by": claimed_by,
         "state": "open",
+        "workflow": None,
         "decision": None,
         "time": now(),
     }
@@ -132,6 +135,16 @@ def set_round(store: HasDatabase, campaign: str, number: int, **fields: Any) -> 
     if document is None:
         raise StoreError(f"round {number} of campaign {campaign!r} is not in the database")
     return document
+
+
+@verb
+def register_workflow(
+    store: HasDatabase, campaign: str, number: int, expected: str | None, token: str
+) -> bool:
+    """Make `token` the round's workflow, unless another than `expected` is it by now; whether it is."""
+    target, key = collection(store, "rounds"), f"{campaign}/{number}"
+    target.update_one({"_id": key, "workflow": expected}, {"$set": {"workflow": token}})
+    return target.count_documents({"_id": key, "workflow": token}) == 1
 
 
 @verb

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from pymongo import IndexModel
 
-from alfw.store.base import HasDatabase, collection, verb
+from alfw.store.base import Document, HasDatabase, collection, verb
 
 VERSION = 1  # raise it with each change of the table, and every database follows at its next `ensure_indexes`
 # collection → (fields, unique); the unique ones repeat what `_id` guarantees, for those who write by hand.
@@ -17,6 +19,34 @@ INDEXES: dict[str, list[tuple[tuple[str, ...], bool]]] = {
     "candidates": [(("campaign", "round", "frame", "source"), True), (("frame",), False)],
     "members": [(("ensemble", "k"), True)],
 }
+
+# What `lookup` searches, by the word for one record.
+KINDS = {
+    "campaign": "campaigns",
+    "round": "rounds",
+    "result": "results",
+    "frame": "frames",
+    "candidate": "candidates",
+    "theory": "theories",
+    "label": "labels",
+    "run": "runs",
+    "failure": "failures",
+    "dataset": "datasets",
+    "ensemble": "ensembles",
+    "member": "members",
+    "blob": "blobs",
+}
+
+
+@verb
+def lookup(store: HasDatabase, prefix: str) -> list[tuple[str, Document]]:
+    """(kind, document) of all records whose id starts with the prefix, at most ten of a kind."""
+    where = {"_id": {"$regex": "^" + re.escape(prefix)}}
+    return [
+        (kind, document)
+        for kind, name in KINDS.items()
+        for document in collection(store, name).find(where).sort("_id", 1).limit(10)
+    ]
 
 
 @verb

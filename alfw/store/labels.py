@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from alfw.core.frame import Frame
 from alfw.core.ids import content_id
@@ -104,22 +104,17 @@ def put_label(
 
 
 @verb
-def get_labels(store: HasDatabase, frame_ids: Sequence[str], theory_id: str) -> dict[str, tuple[str, Label]]:
+def get_labels(store: HasDatabase, frame_ids: Iterable[str], theory_id: str) -> dict[str, tuple[str, Label]]:
     """(label id, Label) by frame id, of those frames that have a label at this theory."""
     found = find_by(collection(store, "labels"), "frame", frame_ids, {"theory": theory_id})
     return {doc["frame"]: (doc["_id"], decode(store, Label, doc)) for doc in found}
 
 
 @verb
-def labelled(store: HasDatabase, frame_ids: Sequence[str], theory_id: str) -> set[str]:
+def labelled(store: HasDatabase, frame_ids: Iterable[str], theory_id: str) -> set[str]:
     """The frames among these that have a label at this theory."""
-    by_label = {label_id(frame, theory_id): frame for frame in frame_ids}
-    target, keys = collection(store, "labels"), list(by_label)
-    return {
-        by_label[doc["_id"]]
-        for start in range(0, len(keys), 1000)
-        for doc in target.find({"_id": {"$in": keys[start : start + 1000]}}, {"_id": 1})
-    }
+    found = find_by(collection(store, "labels"), "frame", frame_ids, {"theory": theory_id}, ("frame",))
+    return {document["frame"] for document in found}
 
 
 @verb

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from alfw.core.ids import content_id
@@ -52,11 +52,19 @@ def put_run(store: HasDatabase, frame_id: str, theory_id: str, attempt: int, run
 @verb
 def get_runs(store: HasDatabase, frame_ids: Sequence[str], theory_id: str) -> dict[str, tuple[int, Run]]:
     """(attempt, Run) by frame id: the latest attempt of each frame that has one."""
-    latest: dict[str, Document] = {}
-    for document in find_by(collection(store, "runs"), "frame", frame_ids, {"theory": theory_id}):
-        if document["attempt"] >= latest.get(document["frame"], document)["attempt"]:
-            latest[document["frame"]] = document
-    return {frame: (doc["attempt"], decode_run(store, doc)) for frame, doc in latest.items()}
+    attempts = latest_attempts(store, frame_ids, theory_id)
+    ids = {run_id(frame, theory_id, attempt): frame for frame, attempt in attempts.items()}
+    found = find_by(collection(store, "runs"), "_id", ids)
+    return {doc["frame"]: (doc["attempt"], decode_run(store, doc)) for doc in found}
+
+
+@verb
+def latest_attempts(store: HasDatabase, frame_ids: Iterable[str], theory_id: str) -> dict[str, int]:
+    """The number of the latest attempt by frame id, of those frames that have a raw output at this theory."""
+    found = find_by(
+        collection(store, "runs"), "frame", frame_ids, {"theory": theory_id}, ("frame", "attempt")
+    )
+    return {doc["frame"]: doc["attempt"] for doc in sorted(found, key=lambda doc: doc["attempt"])}
 
 
 @verb
@@ -85,6 +93,14 @@ def put_failure(
         "time": now(),
     }
     return insert_if_absent(collection(store, "failures"), document)[0]
+
+
+@verb
+def failures(store: HasDatabase, campaign: str, frame_ids: Iterable[str], theory_id: str) -> list[Document]:
+    """All failure records of these frames in this campaign, by attempt."""
+    where = {"campaign": campaign, "theory": theory_id}
+    found = find_by(collection(store, "failures"), "frame", frame_ids, where)
+    return sorted(found, key=lambda document: (document["attempt"], document["frame"]))
 
 
 @verb

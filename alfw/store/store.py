@@ -43,6 +43,8 @@ class Store:
 
     ensure_indexes = indexes.ensure_indexes
 
+    lookup = indexes.lookup
+
     put_blob = blobs.put_blob
     put_file = blobs.put_file
     get_blob = blobs.get_blob
@@ -63,7 +65,9 @@ class Store:
     put_run = runs.put_run
     put_runs = runs.put_runs
     get_runs = runs.get_runs
+    latest_attempts = runs.latest_attempts
     put_failure = runs.put_failure
+    failures = runs.failures
     final_failures = runs.final_failures
     failure_counts = runs.failure_counts
 
@@ -78,6 +82,7 @@ class Store:
     add_revision = campaigns.add_revision
     open_round = campaigns.open_round
     set_round = campaigns.set_round
+    register_workflow = campaigns.register_workflow
     close_round = campaigns.close_round
     get_round = campaigns.get_round
     rounds = campaigns.rounds
