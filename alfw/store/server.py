@@ -26,7 +26,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from alfw.core.errors import StoreError
 from alfw.store.base import DUPLICATE, Document
 from alfw.store.launchpad import read_launchpad, write_launchpad
-from alfw.store.mongod import HOST, free_port, port_is_free
+from alfw.store.mongod import HOST, free_port, port_is_free, require_free
 from alfw.store.process import command_line, started
 
 DATABASE = "alfw"
@@ -167,8 +167,7 @@ def _write_credentials(home: Path, settings: dict[str, Any]) -> None:
 
 def _choose_port(wanted: int | None, before: int | None) -> int:
     if wanted is not None:
-        if not port_is_free(wanted):
-            raise StoreError(f"port {wanted} is taken by another program: choose another with --port")
+        require_free(wanted)
         return wanted
     return before if before and port_is_free(before) else free_port()
 
