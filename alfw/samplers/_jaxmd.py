@@ -39,7 +39,9 @@ def explore(
     walkers = _walkers(options, starts)
     simulation = Simulation(options, potential, walkers, seed, skin_A)
     kept: list[tuple[Frame, int, int]] = []
-    keep = set(range(options.equilibration_steps + options.keep_every, options.n_steps + 1, options.keep_every))
+    keep = set(
+        range(options.equilibration_steps + options.keep_every, options.n_steps + 1, options.keep_every)
+    )
     report = {options.n_steps * i // PROGRESS_TIMES for i in range(1, PROGRESS_TIMES + 1)}
     for step in sorted(keep | report):
         simulation.advance(step)
@@ -64,7 +66,9 @@ def explore(
     )
 
 
-def loop_forces(potential: JaxPotential, frames: Sequence[Frame], driver: int = 0) -> list[NDArray[np.float32]]:
+def loop_forces(
+    potential: JaxPotential, frames: Sequence[Frame], driver: int = 0
+) -> list[NDArray[np.float32]]:
     """The forces (n, 3) eV/Å on each frame as the MD program sees them; zero on fixed atoms."""
     options = JaxMDSampler(temperatures_K=(1.0,), walkers=len(frames), n_steps=1, keep_every=1)
     simulation = Simulation(options, potential, _walkers(options, frames), driver, SKIN_A)

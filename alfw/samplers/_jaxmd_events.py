@@ -53,7 +53,9 @@ def recent_frames(start: Frame, carry: Carry, part: slice, step: int, every: int
     """The frames of a stopped walker, newest first: where it stands, then its ring, down to the start."""
     size = len(carry.ring)
     newest = (step - 1) // every
-    recorded = [carry.ring[k % size][part] for k in range(newest, max(newest - size, -1), -1)] if step > 0 else []
+    recorded = (
+        [carry.ring[k % size][part] for k in range(newest, max(newest - size, -1), -1)] if step > 0 else []
+    )
     frames = [start.moved(x) for x in (np.asarray(carry.position)[part], *recorded)]
     return list({frame.id: frame for frame in frames}.values())
 

@@ -59,7 +59,8 @@ class Carry(NamedTuple):
     bad : (N, 3) float32
         Positions of the first frame beyond a limit.
     ring : (S, N, 3) float32
-        Positions every `ring_every` steps; step s is at (s // ring_every) % S. A walker that stands still leaves its own.
+        Positions every `ring_every` steps; step s is at (s // ring_every) % S. A walker that stands still
+        leaves its own.
     max_force, max_force_std : (R+1,) float32, eV/Å
         Largest finite values met.
     """
@@ -199,8 +200,8 @@ def _forces(
 ) -> tuple[Array, Array]:
     """(N, 3) force of the driver, and (N,) force_std over `n_members` members from the driver on, eV/Å.
 
-    One loop serves both, so the model is compiled once; mean and squares by Welford (doi:10.1080/00401706.1962.10490022),
-    which keeps its digits in float32.
+    One loop serves both, so the model is compiled once; mean and squares by Welford
+    (doi:10.1080/00401706.1962.10490022), which keeps its digits in float32.
     """
     n_all = _members(params)
 
@@ -224,7 +225,9 @@ def _forces(
 def _judge(atoms: Atoms, edges: EdgeArrays, state: Any, spread: Array, moved: Array) -> Judgement:
     """What each walker's new state is worth; comparisons are written so that NaN is never within a limit."""
     n = atoms.count.shape[0]
-    per_walker = partial(jax.ops.segment_max, segment_ids=atoms.walker, num_segments=n, indices_are_sorted=True)
+    per_walker = partial(
+        jax.ops.segment_max, segment_ids=atoms.walker, num_segments=n, indices_are_sorted=True
+    )
     x, free = state.position, atoms.free[:, 0].astype(jnp.float32)
     centroid = jax.ops.segment_sum(x, atoms.walker, n, indices_are_sorted=True) / atoms.count
     speed = jnp.maximum(jnp.linalg.norm(state.momentum / atoms.mass, axis=1) * FS, moved)
@@ -244,7 +247,9 @@ def _judge(atoms: Atoms, edges: EdgeArrays, state: Any, spread: Array, moved: Ar
     return Judgement(finite & jnp.all(within, 0), reason, value, largest[:, 1], largest[:, 3])
 
 
-def _next(atoms: Atoms, settings: Settings, carry: Carry, state: Any, verdict: Judgement, stale: Array) -> Carry:
+def _next(
+    atoms: Atoms, settings: Settings, carry: Carry, state: Any, verdict: Judgement, stale: Array
+) -> Carry:
     """The carry after the step: walkers within the limits have moved, others stand where they were."""
     hit = carry.alive & ~verdict.ok & ~stale
     alive = carry.alive & ~hit

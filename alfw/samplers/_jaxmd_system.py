@@ -163,7 +163,9 @@ def species_index(frame: Frame, species: tuple[int, ...]) -> NDArray[np.int32]:
     """(n,) int32: the index of each atom's element in the potential's list."""
     unknown = set(frame.numbers.tolist()) - set(species)
     if unknown:
-        raise SamplingError(f"frame {frame.id[:12]}: the potential does not know the elements Z = {sorted(unknown)}")
+        raise SamplingError(
+            f"frame {frame.id[:12]}: the potential does not know the elements Z = {sorted(unknown)}"
+        )
     lookup = {z: i for i, z in enumerate(species)}
     return np.array([lookup[z] for z in frame.numbers.tolist()], np.int32)
 
@@ -188,7 +190,9 @@ def join_edges(walkers: Walkers, edges: Sequence[Edges], cutoff_A: float, capaci
     pairs = list(zip(walkers.starts, edges, strict=True))
     return EdgeArrays(
         senders=np.concatenate([firsts + np.concatenate([e.senders for e in edges]), dummy]).astype(np.int32),
-        receivers=np.concatenate([firsts + np.concatenate([e.receivers for e in edges]), dummy]).astype(np.int32),
+        receivers=np.concatenate([firsts + np.concatenate([e.receivers for e in edges]), dummy]).astype(
+            np.int32
+        ),
         offsets=np.concatenate([*(e.shifts @ frame.cell for frame, e in pairs), beyond]).astype(np.float32),
         radii=np.concatenate([*(_radii(frame, e) for frame, e in pairs), np.zeros(pad)]).astype(np.float32),
     )

@@ -91,13 +91,17 @@ class JaxMDSampler(BaseModel):
     @classmethod
     def _known_ensemble(cls, value: str) -> str:
         if value not in ENSEMBLES:
-            raise ValueError(f"ensemble {value!r} is not available in this version; known: {', '.join(ENSEMBLES)}")
+            raise ValueError(
+                f"ensemble {value!r} is not available in this version; known: {', '.join(ENSEMBLES)}"
+            )
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> JaxMDSampler:
         if self.walkers < len(self.temperatures_K):
-            raise ValueError(f"walkers {self.walkers} are too few for {len(self.temperatures_K)} temperatures")
+            raise ValueError(
+                f"walkers {self.walkers} are too few for {len(self.temperatures_K)} temperatures"
+            )
         if self.equilibration_steps + self.keep_every > self.n_steps:
             raise ValueError("no frame would be kept: equilibration_steps + keep_every is above n_steps")
         return self
