@@ -1,0 +1,1 @@
+"""Kinds of potentials that can be trained."""

@@ -1,0 +1,195 @@
+"""Nequix networks: their description, weights on disk, and the energies, forces and stress of padded graphs.
+
+Members of an ensemble are built separately, but e3nn compares the static part of a network by identity. Therefore all
+networks of one `Spec` share one template (`program`), from which only arrays differ: they can be stacked, and a
+function compiled for one member serves all of them, in this round and the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from nequix.model import Nequix, save_model
+
+from alfw.core.errors import TrainingError
+from alfw.models._jax import foreign_code
+from alfw.models.graphs import Graphs
+
+Params = Any  # a pytree with the arrays of a network
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that is not a weight: the header of a ``.nqx`` file, in Nequix's own words (lengths in Å, energies in eV)."""
+
+    atomic_numbers: tuple[int, ...]
+    hidden_irreps: str
+    lmax: int
+    cutoff: float
+    n_layers: int
+    radial_basis_size: int
+    radial_mlp_size: int
+    radial_mlp_layers: int
+    radial_polynomial_p: float
+    mlp_init_scale: float
+    index_weights: bool
+    layer_norm: bool
+    shift: float
+    scale: float
+    avg_n_neighbors: float
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any], path: Path) -> Self:
+        """The description in a header.
+
+        Raises
+        ------
+        TrainingError
+            A key is missing.
+        """
+        missing = [key for key in cls.__dataclass_fields__ if key not in header]
+        if missing:
+            raise TrainingError(
+                f"{path}: not a Nequix model of version 0.4, its header lacks {', '.join(missing)}"
+            )
+        values = {key: header[key] for key in cls.__dataclass_fields__}
+        return cls(**values | {"atomic_numbers": tuple(sorted(header["atomic_numbers"]))})
+
+    def build(self, seed: int) -> Nequix:
+        """A network with random weights and atomic energies of zero."""
+        options = asdict(self)
+        n_species = len(options.pop("atomic_numbers"))
+        with foreign_code():
+            return Nequix(key=jax.random.key(seed), n_species=n_species, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What the networks of one Spec have in common.
+
+    Attributes
+    ----------
+    spec : Spec
+    template : Nequix
+        Weights without meaning.
+    """
+
+    spec: Spec
+    template: Nequix
+
+    @cached_property
+    def _parts(self) -> tuple[Params, Any]:
+        return eqx.partition(self.template, eqx.is_array)
+
+    def arrays(self, network: Nequix) -> Params:
+        """The arrays of any network of this Spec, in the template's structure."""
+        leaves = jax.tree.leaves(eqx.filter(network, eqx.is_array))
+        return jax.tree.unflatten(jax.tree.structure(self._parts[0]), leaves)
+
+    def network(self, params: Params) -> Nequix:
+        """The network with these arrays."""
+        return eqx.combine(params, self._parts[1])
+
+    @cached_property
+    def atom_energies(self) -> Callable[..., Array]:
+        """``f(params, vectors, species, senders, receivers) -> (N,) eV``: see `JaxPotential`."""
+
+        def atom_energies(
+            params: Params, vectors: Array, species: Array, senders: Array, receivers: Array
+        ) -> Array:
+            with foreign_code():
+                return self.network(params).node_energies(vectors, species, senders, receivers)[:, 0]
+
+        return atom_energies
+
+
+@lru_cache(maxsize=16)
+def program(spec: Spec) -> Program:
+    """The one Program of this Spec in this process."""
+    return Program(spec, spec.build(0))
+
+
+def energy_and_gradient(
+    energies: Callable[..., Array], params: Params, graphs: Graphs
+) -> tuple[Array, Array, Array]:
+    """Energies and forces of padded graphs, and the gradient by the edge vectors.
+
+    Parameters
+    ----------
+    energies : callable
+        `Program.atom_energies`.
+    graphs : Graphs of B frames, n atoms, e edges
+
+    Returns
+    -------
+    energy : (B,) float32, eV
+    forces : (B, n, 3) float32, eV/Å
+    gradient : (B, e, 3) float32, eV/Å
+        dE/dvector.
+    """
+    frames, atoms = graphs.species.shape
+    first = (jnp.arange(frames, dtype=jnp.int32) * atoms)[:, None]
+    senders, receivers = (graphs.senders + first).ravel(), (graphs.receivers + first).ravel()
+
+    def total(vectors: Array) -> tuple[Array, Array]:
+        e = energies(params, vectors.reshape(-1, 3), graphs.species.ravel(), senders, receivers)
+        per_frame = jnp.where(graphs.mask, e.reshape(frames, atoms), 0.0).sum(1)
+        return per_frame.sum(), per_frame
+
+    gradient, energy = jax.grad(total, has_aux=True)(graphs.vectors)
+    flat = gradient.reshape(-1, 3)
+    forces = jnp.zeros((frames * atoms, 3), flat.dtype).at[receivers].add(flat).at[senders].add(-flat)
+    return energy, forces.reshape(frames, atoms, 3), gradient
+
+
+def virial(vectors: Array, gradient: Array) -> Array:
+    """(B, 3, 3) float32, eV: dE/dε under a symmetric strain ε of positions and cell; both arguments (B, e, 3)."""
+    w = jnp.einsum("bei,bej->bij", vectors, gradient)
+    return 0.5 * (w + w.transpose(0, 2, 1))
+
+
+def save(path: Path, spec: Spec, network: Nequix, reference: dict[int, float]) -> None:
+    """Write a ``.nqx`` that Nequix itself reads: total energies, `reference` (eV) being its atomic energies."""
+    energies = [reference[z] for z in spec.atomic_numbers]
+    network = eqx.tree_at(lambda m: m.atom_energies, network, jnp.asarray(energies, jnp.float32))
+    header = asdict(spec) | {"atom_energies": {str(z): reference[z] for z in spec.atomic_numbers}}
+    save_model(str(path), network, header)
+
+
+def load(path: Path) -> tuple[Spec, Params, dict[int, float]]:
+    """Spec, arrays (atomic energies zeroed) and reference energies (eV) of a ``.nqx``.
+
+    Raises
+    ------
+    TrainingError
+        The file is missing, or is not a Nequix model.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = json.loads(file.readline())
+            spec = Spec.from_header(header, path)
+            network = eqx.tree_deserialise_leaves(file, program(spec).template)
+    except (OSError, ValueError, RuntimeError, EOFError, TypeError) as error:
+        raise TrainingError(
+            f"{path}: cannot be read as a Nequix model: {str(error).splitlines()[0]}"
+        ) from error
+    stored = np.asarray(network.atom_energies, np.float64)
+    exact = {int(z): float(e) for z, e in (header.get("atom_energies") or {}).items()}
+    reference = {z: exact.get(z, float(stored[i])) for i, z in enumerate(spec.atomic_numbers)}
+    network = eqx.tree_at(lambda m: m.atom_energies, network, jnp.zeros_like(network.atom_energies))
+    return spec, program(spec).arrays(network), reference
+
+
+def stacked(members: Sequence[Params]) -> Params:
+    """The arrays of K members on a leading axis of length K."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)

@@ -1,0 +1,40 @@
+"""What the members of an ensemble share: elements, reference energies, the scale of the forces, neighbour numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alfw.core.errors import TrainingError
+from alfw.core.neighbours import neighbours
+from alfw.core.records import Labeled
+from alfw.core.reference import fit_reference_energies, species_of
+
+
+def check_finite(items: Sequence[Labeled]) -> None:
+    """Raise TrainingError, naming the frame, for an energy or force that is not a finite number."""
+    for item in items:
+        if not (np.isfinite(item.label.energy) and np.isfinite(item.label.forces).all()):
+            raise TrainingError(
+                f"label of frame {item.frame.id[:12]} is not finite: remove it from the dataset"
+            )
+
+
+def statistics(train: Sequence[Labeled], cutoff_A: float) -> dict[str, Any]:
+    """Shared statistics of a training set as JSON data; see `NequixModel.statistics`."""
+    if not train:
+        raise TrainingError("no training labels: add labelled frames to the train side")
+    check_finite(train)
+    frames = [item.frame for item in train]
+    reference = fit_reference_energies(frames, [item.label.energy for item in train])
+    forces = np.concatenate([item.label.forces[item.frame.free] for item in train])
+    scale = float(np.sqrt(np.mean(forces**2))) if forces.size else 0.0
+    n_edges = sum(len(neighbours(frame, cutoff_A)) for frame in frames)
+    return {
+        "species": list(species_of(frames)),
+        "E0_eV": {str(z): energy for z, energy in sorted(reference.items())},
+        "scale_eV": scale or 1.0,  # all forces zero (isolated atoms): any scale will do
+        "avg_n_neighbors": n_edges / sum(map(len, frames)) or 1.0,
+    }
