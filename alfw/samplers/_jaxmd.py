@@ -19,7 +19,7 @@ from alfw.core.units import FS
 from alfw.samplers import _jaxmd_loop as loop
 from alfw.samplers._jaxmd_events import events_of
 from alfw.samplers._jaxmd_system import Walkers, atoms_of, is_listed, join_edges, walker_edges
-from alfw.samplers.jaxmd import JaxMDSampler
+from alfw.samplers.jaxmd import JaxMDSampler, MDLimits
 
 SKIN_A = 0.5
 RING_fs = 100.0
@@ -70,7 +70,12 @@ def loop_forces(
     potential: JaxPotential, frames: Sequence[Frame], driver: int = 0
 ) -> list[NDArray[np.float32]]:
     """The forces (n, 3) eV/Å on each frame as the MD program sees them; zero on fixed atoms."""
-    options = JaxMDSampler(temperatures_K=(1.0,), walkers=len(frames), n_steps=1, keep_every=1)
+    no_limits = MDLimits(
+        max_force_eV_per_A=1e30, max_speed_A_per_fs=1e30, force_std_eV_per_A=None, min_distance_fraction=0.0
+    )
+    options = JaxMDSampler(
+        temperatures_K=(1.0,), walkers=len(frames), n_steps=1, keep_every=1, limits=no_limits
+    )
     simulation = Simulation(options, potential, _walkers(options, frames), driver, SKIN_A)
     simulation.advance(0)
     force = np.asarray(simulation.carry.force)
