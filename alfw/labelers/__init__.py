@@ -1,0 +1,1 @@
+"""Labelers: what gives reference energies and forces, one file a code."""
