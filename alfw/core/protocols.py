@@ -7,7 +7,7 @@ Options that name how something is executed (a command, a device, a batch size) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -81,6 +81,10 @@ class Model(Protocol):
 
     def load(self, weights: Sequence[Path]) -> Potential:
         """The ensemble of these members."""
+        ...
+
+    def export(self, weights: Sequence[Path], directory: Path, provenance: Mapping[str, Any]) -> None:
+        """Write the ensemble of these members, self-describing, into a new folder for use outside alfw."""
         ...
 
     def known_species(self) -> frozenset[int] | None:

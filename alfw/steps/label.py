@@ -1,6 +1,7 @@
 """label: reference calculations of a pack of frames, each done once in the whole database.
 
-Two Firetasks: `calculate` stores raw outputs as runs, `judge` turns runs into labels or failures. Either may be repeated.
+Two Firetasks: `calculate` stores raw outputs as runs, `judge` turns runs into labels or failures; either may be
+repeated.
 """
 
 from __future__ import annotations

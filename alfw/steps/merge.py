@@ -49,7 +49,9 @@ def _merge(ctx: Context) -> Outcome:
     states = {i: ("labeled", "") if i in labels else ("failed", failed[i]["class"]) for i in ids}
     ctx.store.set_candidate_states(ctx.campaign, ctx.round, states)
     counts |= {"n_labeled": len(new), "n_failed": len(failed)}
-    return Outcome({"dataset": dataset}, counts)
+    wall = sum(labels[row["frame"]][1].wall_s for row in wanted if row["frame"] in labels)
+    threads = ctx.resources("label").resources().threads
+    return Outcome({"dataset": dataset}, counts, {"label_cpu_s": wall * threads})
 
 
 def _initial_rows(ctx: Context) -> list[dict[str, Any]]:

@@ -41,15 +41,31 @@ def _explore(ctx: Context, part: int) -> Outcome:
     }
     explosions = [e for e in exploration.events if e.reason != "uncertain"]
     counts = {"n_frames": len(exploration.frames), "n_explosions": len(explosions), "n_events": len(events)}
-    metrics = {"counters": dict(exploration.counters), "unbiased": exploration.unbiased}
+    metrics = {
+        "counters": dict(exploration.counters),
+        "unbiased": exploration.unbiased,
+        "median_ps_to_failure": median_ps_to_failure(exploration),
+    }
     return Outcome(outputs, counts, metrics)
+
+
+def median_ps_to_failure(exploration: Exploration) -> float | None:
+    """Median time (ps) until a walker explodes; None when fewer than half did.
+
+    All survivors are censored at the same time, the end of the run, so the Kaplan–Meier median is the time at
+    which half of all walkers are gone.
+    """
+    times = sorted(event.time_fs for event in exploration.events if event.reason != "uncertain")
+    walkers = int(exploration.counters.get("n_walkers", 0))
+    half = (walkers + 1) // 2
+    return times[half - 1] / 1000.0 if 0 < half <= len(times) else None
 
 
 def start_frames(ctx: Context, part: int) -> list[Frame]:
     """Labelled frames to start from, of the train and valid sides, in random order.
 
-    Frames whose largest reference force is above the 90 % quantile are left out: a walker should start from a state that
-    the ensemble knows, and never from one that exploded.
+    Frames whose largest reference force is above the 90 % quantile are left out: a walker should start from a state
+    that the ensemble knows, and never from one that exploded.
     """
     rows = [row for row in rows_of(ctx, previous_dataset(ctx)) if row.side != "test"]
     frames = frames_on(ctx, rows, "train", "valid")

@@ -15,7 +15,7 @@ from alfw.core.errors import ConfigError, DataError, InputError
 from alfw.core.frame import Frame
 from alfw.core.protocols import ReadsFiles
 from alfw.core.records import Label, Side, Theory
-from alfw.core.split import split_sides
+from alfw.core.split import split_note, split_sides
 from alfw.io.frames import Imported, expand_paths, read_frames
 from alfw.steps.context import Context, Outcome
 
@@ -115,19 +115,15 @@ def _with_sides(config: CampaignConfig, entries: list[Entry]) -> Import:
         raise DataError(
             "data.initial: every frame of it is in data.test as well; nothing is left to train on"
         )
-    test = 0.0 if data.test is not None else data.split.test
-    split = split_sides(
-        [entry.trajectory for entry in mine],
-        valid=data.split.valid,
-        test=test,
-        seed=config.file.seed,
-        given=[entry.side for entry in mine],
-    )
+    trajectories = [entry.trajectory for entry in mine]
+    shares = {"valid": data.split.valid, "test": 0.0 if data.test is not None else data.split.test}
+    sides = split_sides(trajectories, **shares, seed=config.file.seed, given=[entry.side for entry in mine])
     placed = [
         replace(entry, side=side, region=REGION if side == "test" else None)
-        for entry, side in zip(mine, split.sides, strict=True)
+        for entry, side in zip(mine, sides, strict=True)
     ]
-    return Import([entry for entry in entries if entry.region is not None] + placed, split.note)
+    kept = [entry for entry in entries if entry.region is not None]
+    return Import(kept + placed, split_note(trajectories, **shares))
 
 
 def run(ctx: Context) -> dict[str, Any]:

@@ -50,6 +50,12 @@ def lookup(store: HasDatabase, prefix: str) -> list[tuple[str, Document]]:
 
 
 @verb
+def records_of_frame(store: HasDatabase, name: str, frame_id: str) -> list[Document]:
+    """The documents of one collection (labels, failures, candidates, runs) that belong to a frame."""
+    return list(collection(store, name).find({"frame": frame_id}))
+
+
+@verb
 def ensure_indexes(store: HasDatabase) -> None:
     """Create the indexes; costs one read when they are there."""
     meta = collection(store, "meta")

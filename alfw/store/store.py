@@ -44,6 +44,7 @@ class Store:
     ensure_indexes = indexes.ensure_indexes
 
     lookup = indexes.lookup
+    records_of_frame = indexes.records_of_frame
 
     put_blob = blobs.put_blob
     put_file = blobs.put_file

@@ -147,3 +147,53 @@ def has_label_children(launchpad: LaunchPad, fw_id: int) -> bool:
     children = workflow["links"].get(str(fw_id), [])
     query = {"fw_id": {"$in": children}, "spec._tasks._fw_name": "{{alfw.firetasks.CalculateLabels}}"}
     return launchpad.fireworks.find_one(query, {"fw_id": 1}) is not None
+
+
+def fizzled(launchpad: LaunchPad, campaign: str) -> list[dict[str, Any]]:
+    """FIZZLED Fireworks of the campaign: fw_id, name, and the last line of what went wrong."""
+    query = {"fw_id": {"$in": fireworks_of(launchpad, campaign)}, "state": "FIZZLED"}
+    found = []
+    for firework in launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "launches": 1}):
+        launch = launchpad.launches.find_one(
+            {"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)]
+        )
+        stored = ((launch or {}).get("action") or {}).get("stored_data") or {}
+        trace = (stored.get("_exception") or {}).get("_stacktrace") or "the worker was lost"
+        found.append(
+            {"fw_id": firework["fw_id"], "name": firework["name"], "why": trace.strip().splitlines()[-1]}
+        )
+    return found
+
+
+def waiting(launchpad: LaunchPad, campaign: str) -> dict[str, int]:
+    """Number of Fireworks of the campaign in each state."""
+    match = {"$match": {"fw_id": {"$in": fireworks_of(launchpad, campaign)}}}
+    groups = launchpad.fireworks.aggregate(
+        [match, {"$group": {"_id": "$state", "n": {"$sum": 1}}}, {"$sort": {"_id": 1}}]
+    )
+    return {group["_id"]: group["n"] for group in groups}
+
+
+def revise(launchpad: LaunchPad, store: Store, config: CampaignConfig) -> int:
+    """Number of the new revision of a campaign; rounds opened from now on are pinned to it.
+
+    An ended campaign whose new stop rules let it go on runs again.
+
+    Raises
+    ------
+    CampaignConflictError
+        The theory, the data or the seed would change: labels of two theories must not mix.
+    """
+    stored = load_config(store, config.name)
+    for key in ("data", "seed", "system"):
+        if config.raw.get(key) != stored.raw.get(key):
+            raise CampaignConflictError(
+                f"{key} of campaign {config.name} cannot change: start another campaign"
+            )
+    if config.plugins(None).labeler.theory().id != stored.plugins(None).labeler.theory().id:
+        raise CampaignConflictError(
+            f"the theory of campaign {config.name} cannot change: start another campaign"
+        )
+    number = len(store.get_campaign(config.name)["revisions"]) + 1
+    store.add_revision(config.name, number, config.raw, config.id, software())
+    return number

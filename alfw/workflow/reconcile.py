@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,9 @@ def reconcile(
     for campaign in store.list_campaigns():
         if campaign["state"] == "running":
             _rerun_labels(launchpad, store, campaign["_id"], report)
-            if store.get_result(campaign["_id"], 0, "start") and _idle(launchpad, campaign["_id"]):
-                if continue_campaign(launchpad, store, campaign["_id"]):
-                    report.opened.append(campaign["_id"])
+            started = store.get_result(campaign["_id"], 0, "start") is not None
+            if started and _idle(launchpad, campaign["_id"]) and continue_campaign(launchpad, store, campaign["_id"]):
+                report.opened.append(campaign["_id"])
     return report
 
 
@@ -93,7 +93,12 @@ def _unlock(launchpad: LaunchPad, lock_s: float) -> list[int]:
     time.sleep(lock_s)
     unlocked = []
     for seen in locked:
-        same = {"_id": seen["_id"], "locked": True, "updated_on": seen["updated_on"], "fw_states": seen["fw_states"]}
+        same = {
+            "_id": seen["_id"],
+            "locked": True,
+            "updated_on": seen["updated_on"],
+            "fw_states": seen["fw_states"],
+        }
         if launchpad.workflows.update_one(same, {"$unset": {"locked": ""}}).modified_count:
             unlocked.append(seen["nodes"][0])
     return unlocked
@@ -101,7 +106,7 @@ def _unlock(launchpad: LaunchPad, lock_s: float) -> list[int]:
 
 def _older_than(seconds: float) -> Any:
     """A filter on FireWorks' times, which are ISO text or dates."""
-    limit = datetime.now(timezone.utc) - timedelta(seconds=seconds)
+    limit = datetime.now(UTC) - timedelta(seconds=seconds)
     return [{"updated_on": {"$lt": limit.isoformat()}}, {"updated_on": {"$lt": limit}}]
 
 
@@ -123,7 +128,7 @@ def _release(launchpad: LaunchPad, grace_s: float) -> list[int]:
     query = {"state": "RESERVED", "launches": [], "$or": _older_than(grace_s)}
     for firework in launchpad.fireworks.find(query, {"fw_id": 1}):
         same = {**query, "fw_id": firework["fw_id"]}
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         change = {"$set": {"state": "WAITING", "updated_on": now}}
         if launchpad.fireworks.update_one(same, change).modified_count:
             launchpad.launches.update_many(

@@ -29,8 +29,8 @@ def open_round(
 ) -> bool:
     """Insert the round's record, then its workflow; True when a workflow was added.
 
-    The record is unique, so only one `decide` claims a round; a second call finds the workflow and does nothing. Should two
-    callers add a workflow at the same moment, one registers and the roots of the other find that out and defuse it.
+    The record is unique, so only one `decide` claims a round; a second call finds the workflow and does nothing.
+    Should two callers add a workflow at the same moment, one registers; the roots of the other find out and defuse it.
     """
     revision = len(store.get_campaign(campaign)["revisions"])
     record = store.open_round(campaign, number, revision=revision, claimed_by=claimed_by)
@@ -57,8 +57,8 @@ def is_registered(store: Store, campaign: str, number: int, token: str) -> bool:
 def continue_campaign(launchpad: LaunchPad, store: Store, campaign: str) -> bool:
     """Open the newest unfinished round again when it has no live workflow; True when one was added.
 
-    Its results make its stages skip what is done. A round whose decision was committed is finished; when it says to go on
-    and the next round is missing, that one is opened.
+    Its results make its stages skip what is done. A round whose decision was committed is finished; when it says to
+    go on and the next round is missing, that one is opened.
     """
     rounds = store.rounds(campaign)
     number = rounds[-1]["number"] if rounds else 0

@@ -1,0 +1,48 @@
+"""`alfw check --dry-run`: one frame through every back-end, without a database."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fireworks.core.fworker import FWorker
+
+from alfw.cli.output import say
+from alfw.config import CampaignConfig
+from alfw.core.protocols import label
+from alfw.core.records import Labeled, Pool, TrainingData
+from alfw.steps.screen import screened
+from alfw.steps.start import Import
+
+
+def dry_run(config: CampaignConfig, data: Import) -> dict[str, Any]:
+    """What one frame gave: label, a model trained on it, exploration with that, selection from that."""
+    plugins = config.plugins(FWorker.from_dict({"name": "", "category": "", "query": "{}"}).env or None)
+    resources = config.file.resources
+    frame = next(entry.frame for entry in data.entries if entry.side == "train")
+    with tempfile.TemporaryDirectory(prefix="alfw_") as name:
+        folder = Path(name)
+        for part in ("label", "train", "sample"):
+            os.mkdir(folder / part)
+        say(f"labelling one frame with {plugins.labeler.kind}")
+        found = label(plugins.labeler, frame, folder / "label", resources.label.resources())
+        training = TrainingData([Labeled(frame, found)])
+        training = TrainingData(training.train, (), plugins.model.statistics(training))
+        say(f"training one member of {plugins.model.kind} on it")
+        weights = plugins.model.train(training, 1, None, folder / "train", resources.train.resources())
+        potential = plugins.model.load([weights])
+        say(f"exploring with {plugins.samplers[0].kind}")
+        seen = plugins.samplers[0].run(potential, [frame], 1, folder / "sample", resources.sample.resources())
+        frames = seen.frames[:20] or [frame]
+        std, force = screened(frames, potential.predict(frames))
+        chosen = plugins.selector.select(Pool(frames, std, force, [frame]), limit=1, seed=1)
+    return {
+        "energy_eV": found.energy,
+        "label_wall_s": round(found.wall_s, 3),
+        "corrections": len(found.corrections),
+        "explored_frames": len(seen.frames),
+        "events": len(seen.events),
+        "selected": len(chosen.chosen),
+    }

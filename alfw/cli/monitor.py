@@ -1,0 +1,111 @@
+"""Verbs that look at campaigns and take things out: status, show, export."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alfw.cli import output
+from alfw.cli.campaign import Json, LaunchpadFile
+from alfw.core.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command(name="status")(status)
+    app.command(name="show")(show)
+    app.command(name="export")(export)
+
+
+def status(
+    name: Annotated[str | None, typer.Argument(help="Name of a campaign; all of them without.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every few seconds; Ctrl-C ends.")
+    ] = False,
+    launchpad: LaunchpadFile = None,
+    as_json: Json = False,
+) -> None:
+    """Rounds: pool, selected, labelled, failed, errors, cost, why stopped; what is stuck, and what frees it."""
+    from alfw.cli.common import find_launchpad
+    from alfw.cli.table import campaign_table
+    from alfw.steps.summary import campaign_summary
+    from alfw.workflow.control import fizzled, waiting
+
+    pad, store = find_launchpad(launchpad)
+    while True:
+        names = [name] if name else [record["_id"] for record in store.list_campaigns()]
+        summaries = [campaign_summary(store, each) | {"stuck": fizzled(pad, each)} for each in names]
+        for summary in summaries:
+            summary["fireworks"] = waiting(pad, summary["campaign"])
+        if as_json:
+            output.show_json(summaries[0] if name else summaries)
+        else:
+            if watch:
+                output.out.clear()
+            for summary in summaries:
+                output.out.print(campaign_table(summary))
+            if not summaries:
+                output.show("no campaign yet: lpad add campaign.yaml, or alfw run campaign.yaml")
+        if not watch:
+            return
+        time.sleep(2.0)
+
+
+def show(
+    id: Annotated[
+        str, typer.Argument(help="An id, or the beginning of one (6 characters or more).", metavar="ID")
+    ],
+    launchpad: LaunchpadFile = None,
+    as_json: Json = False,
+) -> None:
+    """A record and where it comes from: frame, label, failure, dataset, ensemble, candidate, theory …"""
+    from alfw.cli.common import find_launchpad
+    from alfw.steps.provenance import records
+
+    if len(id) < 6:
+        raise ConfigError(f"{id}: give at least 6 characters of an id")
+    _, store = find_launchpad(launchpad)
+    found = records(store, id)
+    if not found:
+        raise ConfigError(f"{id}: no record with an id that begins so")
+    if as_json:
+        output.show_json(found)
+        return
+    for record in found:
+        output.show(f"{record.pop('kind')} {record.pop('id')}")
+        for key, value in record.items():
+            output.show(f"  {key}: {value}")
+
+
+def export(
+    what: Annotated[str, typer.Argument(help="dataset, ensemble or candidates.", metavar="WHAT")],
+    name: Annotated[str, typer.Argument(help="Name of the campaign.", metavar="NAME")],
+    path: Annotated[
+        Path, typer.Option("-o", "--output", help="File (.npz, .extxyz), or the folder of an ensemble.")
+    ],
+    number: Annotated[
+        int | None, typer.Option("--round", help="Of this round; the newest by default.")
+    ] = None,
+    launchpad: LaunchpadFile = None,
+    as_json: Json = False,
+) -> None:
+    """Take the dataset (.npz, .extxyz), the ensemble (.nqx files) or the candidates (.extxyz) out of a campaign."""
+    from alfw.cli.common import find_launchpad
+    from alfw.steps import export as take
+
+    kinds: dict[str, Any] = {
+        "dataset": take.dataset,
+        "ensemble": take.ensemble,
+        "candidates": take.candidates,
+    }
+    if what not in kinds:
+        raise ConfigError(f"{what}: unknown; there are {', '.join(kinds)}")
+    _, store = find_launchpad(launchpad)
+    report = kinds[what](store, name, path, number)
+    if as_json:
+        output.show_json(report)
+    else:
+        output.show(", ".join(f"{key} {value}" for key, value in report.items()))

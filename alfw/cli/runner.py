@@ -1,0 +1,154 @@
+"""`alfw run`: database, campaign, workers and progress on one machine, until the campaign ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fireworks import LaunchPad
+
+from alfw.cli import output
+from alfw.cli.common import checked_campaign, find_launchpad, launchpad_file
+from alfw.cli.work import StopFlag, this_fworker, work
+from alfw.core.errors import StoreError
+from alfw.steps.summary import campaign_summary
+from alfw.store import Store, server
+from alfw.store.mongod import find_mongod
+from alfw.workflow import control
+from alfw.workflow.reconcile import reconcile
+
+PATIENCE_SECONDS = 5.0  # between two looks at what is stuck
+
+
+def run_campaign(file: Path, workers: int, launchpad: Path | None, as_json: bool) -> int:
+    """Work on the campaign of this file until it ends; the exit code."""
+    config, data = checked_campaign(file)
+    if data.note:
+        output.say(data.note)
+    pad_file = launchpad or launchpad_file()
+    pad, store = _database(pad_file, file.resolve().parent)
+    pad_file = pad_file or file.resolve().parent / "my_launchpad.yaml"
+    stop = StopFlag()
+    stop.install()
+    try:
+        control.start(pad, config, this_fworker().env, output.say)
+        with _helpers(config.name, pad_file, workers - 1):
+            _work_on(pad, store, config.name, stop)
+    except KeyboardInterrupt:
+        stop.set = True
+    finally:
+        _rerun_interrupted(pad, config.name)
+    return _verdict(store, pad, config.name, stop.set, as_json)
+
+
+def _database(file: Path | None, folder: Path) -> tuple[LaunchPad, Store]:
+    """The database of the launchpad file; without one, or when ours is not running, a managed one is started."""
+    managed = server.status(folder)
+    if file is None or (managed.state == "stopped" and managed.launchpad == file.resolve()):
+        managed = server.start(folder, find_mongod())
+        output.say(managed.note or f"mongod runs on port {managed.port}; alfw db stop ends it")
+        file = managed.launchpad
+    return find_launchpad(file)
+
+
+@contextmanager
+def _helpers(campaign: str, file: Path, number: int) -> Iterator[None]:
+    """That many further worker processes, ended when the block ends."""
+    command = [sys.executable, "-m", "alfw.cli.work", campaign, str(file)]
+    processes = [subprocess.Popen(command) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _work_on(pad: LaunchPad, store: Store, campaign: str, stop: StopFlag) -> None:
+    """Launch, and put right what can be, until the campaign is not running any more or is stuck."""
+    told = Progress(store, campaign)
+    _rerun_interrupted(pad, campaign)
+    while not stop.set and control.state(store, campaign) == "running":
+        work(pad, store, campaign, stop, told.tell)
+        told.tell()
+        if stop.set or control.state(store, campaign) != "running":
+            return
+        report = reconcile(pad, store)
+        if report.nothing and not _running(pad, campaign):
+            return
+        time.sleep(PATIENCE_SECONDS if report.nothing else 0)
+
+
+class Progress:
+    """Tells of each stage when it is done, once."""
+
+    def __init__(self, store: Store, campaign: str) -> None:
+        self._store, self._campaign = store, campaign
+        self._told = {result["_id"] for result in store.get_results(campaign)}
+
+    def tell(self) -> None:
+        """One line for each result that is new since the last call."""
+        for result in self._store.get_results(self._campaign):
+            if result["_id"] not in self._told:
+                self._told.add(result["_id"])
+                output.say(_line(result))
+
+
+def _line(result: dict[str, Any]) -> str:
+    """What happened in one stage, in one line."""
+    counts = ", ".join(f"{key.removeprefix('n_')} {value}" for key, value in result["counts"].items())
+    test = (result["metrics"].get("test") or {}).get("force_rmse_eV_per_A")
+    if test is not None:
+        counts = f"sealed test force RMSE {test:.3f} eV/Å"
+    if result["stage"] == "decide":
+        counts = result["outputs"]["why"] or "go on"
+    wall = result["cost"].get("wall_s", 0.0)
+    return f"r{result['round']:03d} {result['stage']:<8} {wall:7.1f} s  {counts}"
+
+
+def _running(pad: LaunchPad, campaign: str) -> bool:
+    query = {
+        "fw_id": {"$in": control.fireworks_of(pad, campaign)},
+        "state": {"$in": ["RUNNING", "RESERVED", "READY"]},
+    }
+    return pad.fireworks.find_one(query, {"_id": 1}) is not None
+
+
+def _rerun_interrupted(pad: LaunchPad, campaign: str) -> None:
+    """Make READY again what Ctrl-C fizzled."""
+    for firework in control.fizzled(pad, campaign):
+        if firework["why"].startswith(("KeyboardInterrupt", "SystemExit")):
+            pad.rerun_fw(firework["fw_id"])
+
+
+def _verdict(store: Store, pad: LaunchPad, campaign: str, stopped: bool, as_json: bool) -> int:
+    """Say how it ended; the exit code."""
+    record = store.get_campaign(campaign)
+    if as_json:
+        output.show_json(campaign_summary(store, campaign))
+    if record["state"] == "ended":
+        output.say(f"{campaign} ended: {record['reason']}")
+        return output.OK
+    if record["state"] == "paused":
+        output.fail(f"{campaign} is paused: {record['reason']}; then: alfw resume {campaign}")
+        return output.INFRASTRUCTURE
+    if stopped:
+        output.say(f"{campaign} stopped; the same command continues it")
+        return 130
+    for firework in control.fizzled(pad, campaign):
+        output.fail(
+            f"{firework['name']} failed: {firework['why']}; mend it, then: lpad rerun_fws -i {firework['fw_id']}"
+        )
+    if not control.fizzled(pad, campaign):
+        raise StoreError(f"campaign {campaign} has nothing to run: alfw status {campaign}")
+    return output.INFRASTRUCTURE

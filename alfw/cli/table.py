@@ -1,0 +1,52 @@
+"""The table of `alfw status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+COLUMNS = (
+    ("round", "round", "d"),
+    ("pool", "n_pool", "d"),
+    ("selected", "n_selected", "d"),
+    ("labelled", "n_labeled", "d"),
+    ("failed", "n_failed", "d"),
+    ("train", "n_train", "d"),
+    ("F test", "force_rmse_eV_per_A", ".3f"),
+    ("F audit", "audit_force_rmse_eV_per_A", ".3f"),
+    ("E test", "energy_rmse_eV_per_atom", ".4f"),
+    ("explosions", "n_explosions", "d"),
+)
+
+
+def campaign_table(summary: dict[str, Any]) -> Group:
+    """Title, one row a round, then what is stuck; force RMSE in eV/Å, energy RMSE in eV/atom."""
+    reason = f": {summary['stop_reason']}" if summary["stop_reason"] else ""
+    table = Table(title=f"{summary['campaign']} ({summary['state']}{reason})", title_justify="left")
+    for title, _, _ in COLUMNS:
+        table.add_column(title, justify="right")
+    table.add_column("CPU h", justify="right")
+    table.add_column("then")
+    for row in summary["rounds"]:
+        cells = ["–" if row[key] is None else format(row[key], spec) for _, key, spec in COLUMNS]
+        table.add_row(*cells, f"{sum(row['cpu_hours'].values()):.3f}", row["decision"] or "…")
+    parts: list[Any] = [
+        table,
+        Text("F: force RMSE in eV/Å; E: energy RMSE in eV/atom; audit: of the ensemble before"),
+    ]
+    if summary["failures"]:
+        counts = ", ".join(f"{name} {number}" for name, number in summary["failures"].items())
+        parts.append(Text(f"labels that failed for good: {counts}"))
+    if summary["fireworks"] and summary["state"] == "running":
+        states = ", ".join(f"{number} {name}" for name, number in summary["fireworks"].items())
+        parts.append(Text(f"Fireworks: {states}"))
+    if summary["state"] == "paused":
+        parts.append(Text(f"to go on: alfw resume {summary['campaign']}"))
+    for stuck in summary["stuck"]:
+        parts.append(
+            Text(f"stuck: {stuck['name']}: {stuck['why']}; free it: lpad rerun_fws -i {stuck['fw_id']}")
+        )
+    return Group(*parts)

@@ -1,0 +1,110 @@
+"""One worker of `alfw run`: launches what is READY in one campaign until it ends, is paused, or cannot go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import chdir
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fireworks import FWorker, LaunchPad
+from fireworks.core.rocket_launcher import launch_rocket
+from fireworks.fw_config import FWORKER_LOC
+
+from alfw.cli.common import find_launchpad
+from alfw.store import Store
+from alfw.workflow.control import fireworks_of, state
+
+POLL_SECONDS = 0.5
+
+
+class StopFlag:
+    """Set by the first Ctrl-C (or SIGTERM), which also interrupts the Firework at hand; nothing new begins then."""
+
+    def __init__(self) -> None:
+        self.set = False
+
+    def install(self) -> None:
+        """Catch SIGINT and SIGTERM from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._caught)
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        self.set = True
+        raise KeyboardInterrupt
+
+
+def this_fworker() -> FWorker:
+    """The FireWorker of the file that FireWorks finds, else one that takes everything."""
+    return FWorker.from_file(FWORKER_LOC) if FWORKER_LOC else FWorker()
+
+
+def is_open(launchpad: LaunchPad, store: Store, campaign: str) -> bool:
+    """Whether work on the campaign can go on: it runs, and something of it is READY, RESERVED or RUNNING."""
+    if state(store, campaign) != "running":
+        return False
+    query = {
+        "fw_id": {"$in": fireworks_of(launchpad, campaign)},
+        "state": {"$in": ["READY", "RESERVED", "RUNNING"]},
+    }
+    return launchpad.fireworks.find_one(query, {"_id": 1}) is not None
+
+
+def work(
+    launchpad: LaunchPad, store: Store, campaign: str, stop: StopFlag, tell: Callable[[], None] = lambda: None
+) -> None:
+    """Launch rockets of this campaign one after the other until nothing of it is left to do or `stop` is set."""
+    worker = this_fworker()
+    with tempfile.TemporaryDirectory(prefix="alfw_run_", ignore_cleanup_errors=True) as folder, chdir(folder):
+        while not stop.set:
+            try:
+                if not is_open(launchpad, store, campaign):
+                    return
+                fw_id = _next(launchpad, worker, campaign)
+                if fw_id is None:
+                    time.sleep(POLL_SECONDS)
+                else:
+                    launch_rocket(launchpad, worker, fw_id=fw_id, strm_lvl="ERROR", pdb_on_exception=False)
+                tell()
+            except KeyboardInterrupt:
+                if not stop.set:
+                    raise
+
+
+def _next(launchpad: LaunchPad, worker: FWorker, campaign: str) -> int | None:
+    """fw_id of a READY Firework of this campaign that this worker may take."""
+    query: dict[str, Any] = {"$and": [worker.query, {"fw_id": {"$in": fireworks_of(launchpad, campaign)}}]}
+    query["state"] = "READY"
+    found = launchpad.fireworks.find_one(query, {"fw_id": 1}, sort=[("spec._priority", -1), ("fw_id", 1)])
+    return None if found is None else found["fw_id"]
+
+
+def main() -> None:
+    """A further worker process: `python -m alfw.cli.work CAMPAIGN LAUNCHPAD_FILE`; ends with its parent."""
+    campaign, file = sys.argv[1:3]
+    parent = os.getppid()
+    launchpad, store = find_launchpad(Path(file) if file else None)
+    stop = StopFlag()
+    stop.install()
+
+    def watch() -> None:
+        if os.getppid() != parent:
+            stop.set = True
+
+    while not stop.set and state(store, campaign) == "running":
+        try:
+            work(launchpad, store, campaign, stop, watch)
+            watch()
+            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            return
+
+
+if __name__ == "__main__":
+    main()
