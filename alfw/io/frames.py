@@ -231,8 +231,9 @@ def _info(item: Imported, properties: str) -> dict[str, Any]:
 
 def _safe(text: str) -> str:
     """`text`, or its JSON form where ASE would read something else (``007``, ``T``, two lines)."""
-    written = key_val_dict_to_str({"key": text})
-    if text.isprintable() and key_val_str_to_dict(written).get("key") == text:
+    line = {"key": text, "next": 1}
+    plain = text.isprintable() and not text.startswith("_JSON ")
+    if plain and key_val_str_to_dict(key_val_dict_to_str(line)) == line:
         return text
     # ASE reads a backslash as "take the next character as it is" and does not double it when it writes
     return "_JSON " + json.dumps(text).replace("\\", "\\\\")

@@ -12,7 +12,7 @@ from alfw.core.frame import Bool, Float, Int
 
 # Distance of an environment whose element is not covered at all, in units of an element's spread: far.
 UNSEEN = 10.0
-GEMM_ROWS = 256  # so many environments are covered by one matrix product
+GEMM_ROWS = 64  # so many environments are covered by one matrix product
 
 Features = NDArray[np.float32]
 
