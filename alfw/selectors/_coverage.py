@@ -79,11 +79,13 @@ class Coverage:
         return total / self._sizes
 
     def most_usual(self, eligible: Bool) -> int:
-        """The eligible frame whose environments are nearest to the mean ones of their elements."""
-        total = np.zeros(len(self._sizes))
+        """The eligible frame whose mean environment of each element is nearest to that of all frames."""
+        distance = np.zeros(len(self._sizes))
         for block in self._blocks:
-            total += np.bincount(block.frame, block.squares, len(total))
-        return int(np.where(eligible, total / self._sizes, np.inf).argmin())
+            present, first, count = np.unique(block.frame, return_index=True, return_counts=True)
+            means = np.add.reduceat(block.z, first) / count[:, None]
+            distance[present] += count * ((means - means.mean(0)) ** 2).sum(1)
+        return int(np.where(eligible, distance / self._sizes, np.inf).argmin())
 
 
 def _block(z: Features, frame: Int) -> _Block:

@@ -68,7 +68,7 @@ def _describe(batch: Neighbourhoods, species: Int) -> Descriptors:
     weights = smooth * np.exp(-0.5 * ((r - ANGULAR_A) / ANGULAR_WIDTH_A) ** 2)
     unit = batch.vectors / np.maximum(r, 1e-9)
     tensors = (unit[:, None, :] ** POWERS).prod(-1)  # (E, 20)
-    moments = (weights[:, :, None] * tensors[:, None, :]).reshape(len(r), -1)
+    moments = (weights[:, :, None] * tensors[:, None, :]).reshape(len(r), len(ANGULAR_A) * len(POWERS))
     rows = batch.receivers * s + np.searchsorted(species, batch.numbers[batch.senders])
     summed = _sum_rows(np.hstack([radial, moments]), rows, n * s).reshape(n, s, -1)
     radial = summed[:, :, : len(RADIAL_A)].reshape(n, -1)
