@@ -17,6 +17,7 @@ from alfw.config import CampaignConfig
 from alfw.core.errors import ConfigError
 from alfw.steps.start import Import, absolute_paths, read_data
 from alfw.store import Store, check_connection
+from alfw.workflow.control import prepare
 
 TASK = "{{alfw.firetasks.StartCampaign}}"
 
@@ -74,6 +75,7 @@ def find_launchpad(file: Path | None = None) -> tuple[LaunchPad, Store]:
     store = Store.from_launchpad(launchpad)
     check_connection(store)
     store.ensure_indexes()
+    prepare(launchpad)
     return launchpad, store
 
 

@@ -33,14 +33,13 @@ def start(
     if not folder.is_dir():
         raise _fail(StoreError(f"{folder} is no folder: make it, or choose another with --dir"), USER_ERROR)
     try:
-        running = server.status(folder)
+        server.check_port(server.status(folder), port)
         program = programs.find_mongod(mongod)
-        if port is not None and running.pid is None:
-            programs.require_free(port)
     except StoreError as error:
         raise _fail(error, USER_ERROR) from error
     try:
         status = server.start(folder, program, port)
+        _prepare(status)
     except StoreError as error:
         raise _fail(error, INFRASTRUCTURE) from error
     _tell(status, as_json)
@@ -59,6 +58,13 @@ def stop(folder: Dir = Path(), as_json: Json = False) -> None:
 def status(folder: Dir = Path(), as_json: Json = False) -> None:
     """Say whether the mongod of this folder runs, and where."""
     _tell(server.status(folder), as_json)
+
+
+def _prepare(status: server.Status) -> None:
+    """Let FireWorks make its counters in a new database, as `lpad reset` would."""
+    from alfw.cli.common import find_launchpad
+
+    find_launchpad(status.launchpad)
 
 
 def _fail(error: Exception, code: int) -> typer.Exit:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from jinja2 import StrictUndefined, Template
+
 from alfw.core.errors import ConfigError
+
+# `alfw db start` writes my_launchpad.yaml; for the database of a site, this one is filled in and renamed.
+TARGETS = {"my_launchpad.yaml.in": "my_launchpad_site.yaml"}
 
 
 def make_folder(folder: Path, template: str) -> list[Path]:
@@ -21,30 +26,21 @@ def make_folder(folder: Path, template: str) -> list[Path]:
     campaigns = {entry.name: entry for entry in root.joinpath("campaigns").iterdir() if entry.is_dir()}
     if template not in campaigns:
         raise ConfigError(f"--template {template}: unknown; there are {', '.join(sorted(campaigns))}")
-    sources = _plain_files(campaigns[template]) + _plain_files(root.joinpath("worker"))
     folder = folder.resolve()
-    there = [source.name for source in sources if (folder / source.name).exists()]
+    sources = [*campaigns[template].iterdir(), *root.joinpath("worker").iterdir()]
+    targets = {folder / TARGETS.get(s.name, s.name.removesuffix(".in")): s for s in sources if s.is_file()}
+    there = [path.name for path in targets if path.exists()]
     if there:
         raise ConfigError(f"{folder} has {there[0]} already: choose another folder, or move it away")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror}") from None
-    written = []
-    for source in sources:
-        text = source.read_text(encoding="utf-8").replace("{folder}", str(folder))
-        path = folder / source.name
+    for path, source in sorted(targets.items()):
+        text = source.read_text(encoding="utf-8")
+        if source.name.endswith(".in"):
+            values = {"folder": folder, "bin": Path(sys.executable).parent}
+            text = Template(text, undefined=StrictUndefined, keep_trailing_newline=True).render(values)
+        path.touch(mode=0o600 if "launchpad" in path.name else 0o644)
         path.write_text(text, encoding="utf-8")
-        written.append(path)
-    return written
-
-
-def _plain_files(directory: Traversable) -> list[Traversable]:
-    return sorted(
-        (
-            e
-            for e in directory.iterdir()
-            if e.is_file() and e.name != "__init__.py" and not e.name.endswith(".in")
-        ),
-        key=lambda entry: entry.name,
-    )
+    return sorted(targets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -11,32 +12,33 @@ from rich.text import Text
 COLUMNS = (
     ("round", "round", "d"),
     ("pool", "n_pool", "d"),
-    ("selected", "n_selected", "d"),
-    ("labelled", "n_labeled", "d"),
-    ("failed", "n_failed", "d"),
+    ("sel.", "n_selected", "d"),
+    ("lab.", "n_labeled", "d"),
+    ("fail", "n_failed", "d"),
     ("train", "n_train", "d"),
     ("F test", "force_rmse_eV_per_A", ".3f"),
     ("F audit", "audit_force_rmse_eV_per_A", ".3f"),
     ("E test", "energy_rmse_eV_per_atom", ".4f"),
-    ("explosions", "n_explosions", "d"),
+    ("expl.", "n_explosions", "d"),
+)
+LEGEND = (
+    "frames in the pool, selected, labelled, failed, on the train side; F, E: RMSE of forces (eV/Å), energies "
+    "(eV/atom); test: sealed; audit: random frames, by the ensemble before; expl.: walkers that exploded"
 )
 
 
 def campaign_table(summary: dict[str, Any]) -> Group:
     """Title, one row a round, then what is stuck; force RMSE in eV/Å, energy RMSE in eV/atom."""
     reason = f": {summary['stop_reason']}" if summary["stop_reason"] else ""
-    table = Table(title=f"{summary['campaign']} ({summary['state']}{reason})", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for title, _, _ in COLUMNS:
-        table.add_column(title, justify="right")
-    table.add_column("CPU h", justify="right")
-    table.add_column("then")
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("CPU h", justify="right", no_wrap=True)
     for row in summary["rounds"]:
         cells = ["–" if row[key] is None else format(row[key], spec) for _, key, spec in COLUMNS]
-        table.add_row(*cells, f"{sum(row['cpu_hours'].values()):.3f}", row["decision"] or "…")
-    parts: list[Any] = [
-        table,
-        Text("F: force RMSE in eV/Å; E: energy RMSE in eV/atom; audit: of the ensemble before"),
-    ]
+        table.add_row(*cells, f"{sum(row['cpu_hours'].values()):.3f}")
+    title = Text(f"{summary['campaign']} ({summary['state']}{reason})", style="bold")
+    parts: list[Any] = [title, table, Text(LEGEND, style="dim")]
     if summary["failures"]:
         counts = ", ".join(f"{name} {number}" for name, number in summary["failures"].items())
         parts.append(Text(f"labels that failed for good: {counts}"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import sys
@@ -61,6 +63,7 @@ def work(
 ) -> None:
     """Launch rockets of this campaign one after the other until nothing of it is left to do or `stop` is set."""
     worker = this_fworker()
+    quiet()
     with tempfile.TemporaryDirectory(prefix="alfw_run_", ignore_cleanup_errors=True) as folder, chdir(folder):
         while not stop.set:
             try:
@@ -70,11 +73,17 @@ def work(
                 if fw_id is None:
                     time.sleep(POLL_SECONDS)
                 else:
-                    launch_rocket(launchpad, worker, fw_id=fw_id, strm_lvl="ERROR", pdb_on_exception=False)
+                    launch_rocket(launchpad, worker, fw_id=fw_id, err_file=io.StringIO())
                 tell()
             except KeyboardInterrupt:
                 if not stop.set:
                     raise
+
+
+def quiet() -> None:
+    """Keep FireWorks' own log of each rocket off the terminal; failures are told by `alfw run` itself."""
+    for name in ("launchpad", "rocket.launcher"):
+        logging.getLogger(name).addFilter(lambda record: False)
 
 
 def _next(launchpad: LaunchPad, worker: FWorker, campaign: str) -> int | None:

@@ -197,3 +197,11 @@ def revise(launchpad: LaunchPad, store: Store, config: CampaignConfig) -> int:
     number = len(store.get_campaign(config.name)["revisions"]) + 1
     store.add_revision(config.name, number, config.raw, config.id, software())
     return number
+
+
+def prepare(launchpad: LaunchPad) -> bool:
+    """Give a database that FireWorks never used its counters and indexes; True when it was new."""
+    if launchpad.fw_id_assigner.find_one() is not None or launchpad.fireworks.find_one() is not None:
+        return False
+    launchpad.reset("", require_password=False)
+    return True

@@ -1,0 +1,92 @@
+"""What users take home: the dataset, the ensemble, the candidates."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from alfw.core.errors import ConfigError, StoreError
+from alfw.io.frames import write_extxyz
+from alfw.io.imported import Imported
+from alfw.io.training_npz import write_training_npz
+from alfw.steps.context import Context
+from alfw.steps.dataset import labeled, rows_of
+from alfw.steps.ensemble import save_members
+from alfw.store import Store
+
+WRITERS = {".npz": write_training_npz, ".extxyz": write_extxyz}
+
+
+def dataset(store: Store, campaign: str, path: Path, number: int | None = None) -> dict[str, Any]:
+    """Write all labels of a campaign, with side, trajectory and theory, as .npz or .extxyz."""
+    write = WRITERS.get(path.suffix)
+    if write is None:
+        raise ConfigError(
+            f"{path}: write a dataset as {' or '.join(WRITERS)}; {path.suffix or 'no suffix'} is unknown"
+        )
+    ctx = _context(store, campaign, number, "merge")
+    version = ctx.result("merge")["outputs"]["dataset"]
+    rows = rows_of(ctx, version)
+    theory = ctx.plugins.labeler.theory().id
+    items = [
+        Imported(item.frame, item.label, row.trajectory, row.side, theory)
+        for row, item in zip(rows, labeled(ctx, rows), strict=True)
+    ]
+    _replace(path, lambda temporary: write(temporary, items))
+    return {"file": str(path), "labels": len(items), "dataset": version, "theory": theory, "round": ctx.round}
+
+
+def ensemble(store: Store, campaign: str, path: Path, number: int | None = None) -> dict[str, Any]:
+    """Write the members of a campaign's ensemble and its ensemble.json into a folder."""
+    ctx = _context(store, campaign, number, "train")
+    identity = ctx.result("train")["outputs"]["ensemble"]
+    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+        raise ConfigError(f"{path} is there already and not empty: choose another folder")
+    with tempfile.TemporaryDirectory(prefix="alfw_") as folder:
+        weights = save_members(ctx, identity, Path(folder))
+        ctx.plugins.model.export(
+            weights, path, {"ensemble": identity, "campaign": campaign, "round": ctx.round}
+        )
+    return {"folder": str(path), "members": len(weights), "ensemble": identity, "round": ctx.round}
+
+
+def candidates(store: Store, campaign: str, path: Path, number: int | None = None) -> dict[str, Any]:
+    """Write the frames proposed in a round (labelled or not) as .extxyz."""
+    if path.suffix != ".extxyz":
+        raise ConfigError(f"{path}: candidates are written as .extxyz")
+    ctx = _context(store, campaign, number, "select")
+    rows = ctx.get_json(ctx.result("select")["outputs"]["candidates"])
+    frames = store.get_frames([row["frame"] for row in rows])
+    items = [Imported(frame, None, row["trajectory"]) for frame, row in zip(frames, rows, strict=True)]
+    _replace(path, lambda temporary: write_extxyz(temporary, items))
+    return {"file": str(path), "candidates": len(items), "round": ctx.round}
+
+
+def _context(store: Store, campaign: str, number: int | None, stage: str) -> Context:
+    """The context of this round, or of the newest one in which the stage is done.
+
+    Raises
+    ------
+    StoreError
+        There is none.
+    """
+    done = [result["round"] for result in store.get_results(campaign, number, stage)]
+    if not done:
+        store.get_campaign(campaign)
+        where = "no round" if number is None else f"round {number}"
+        raise StoreError(
+            f"campaign {campaign}: {where} has a result of stage {stage} yet; see alfw status {campaign}"
+        )
+    return Context.load(store, campaign, done[-1], Path(tempfile.gettempdir()))
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Let `write` make a file that appears at `path` complete or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
