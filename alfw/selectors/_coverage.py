@@ -62,10 +62,9 @@ class Coverage:
             rows = np.flatnonzero(np.isin(block.frame, frames))
             for start in range(0, len(rows), GEMM_ROWS):
                 some = rows[start : start + GEMM_ROWS]
-                squared = block.z @ block.z[some].T
-                squared *= -2.0
-                squared += block.squares[some]
-                np.minimum(block.nearest, squared.min(1) + block.squares, out=block.nearest)
+                squared = (-2.0 * block.z[some]) @ block.z.T
+                squared += block.squares[some, None]
+                np.minimum(block.nearest, squared.min(0) + block.squares, out=block.nearest)
 
     def gain(self) -> Float:
         """(B,) float64: distance of each frame's environments to the covered ones, mean over its atoms.
