@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -28,8 +29,9 @@ INSTALL = {
 }
 
 
+@cache
 def known(group: str) -> dict[str, EntryPoint]:
-    """The plug-ins of a group by kind."""
+    """The plug-ins of a group by kind; read once a process, it means looking into every installed package."""
     return {entry.name: entry for entry in entry_points(group=group)}
 
 
