@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from alfw.core.errors import TrainingError
 from alfw.core.frame import Float, Frame
@@ -20,11 +23,12 @@ from alfw.models._jax import use_compilation_cache
 from alfw.models._nequix_network import Program, energy_and_gradient, load, program, stacked, virial
 from alfw.models.graphs import Graphs, Shape, atom_bucket, bucket, species_index, stack
 
+CPU_ATOMS, GPU_ATOMS = 256, 16384  # atoms in a batch: what fits a core's cache, what fills a GPU
 TOO_WIDE = 1.3  # a compiled shape is used for graphs that need fewer edges, up to this ratio
 
 
 class Block(NamedTuple):
-    """Predictions of the K members for one batch of b frames, still on the device: eV, eV/Å, eV."""
+    """Predictions of the K members for one batch of b frames, in eV, eV/Å, eV."""
 
     frames: list[int]
     energy: jax.Array  # (K, b)
@@ -65,7 +69,7 @@ class NequixPotential:
         E0, added in float64.
     """
 
-    def __init__(self, weights: Sequence[Path], atoms_per_batch: int) -> None:
+    def __init__(self, weights: Sequence[Path], atoms_per_batch: int | None = None) -> None:
         """Load `weights`, one ``.nqx`` a member.
 
         Raises
@@ -84,8 +88,11 @@ class NequixPotential:
                 )
         self._program = program(specs[0])
         self._params = stacked(params)
-        self._atoms_per_batch = atoms_per_batch
+        self._gpu = jax.default_backend() == "gpu"
+        self._workers = 1 if self._gpu else len(os.sched_getaffinity(0))
+        self._atoms_per_batch = atoms_per_batch or (GPU_ATOMS if self._gpu else CPU_ATOMS)
         self._shapes: list[Shape] = []
+        self._compiled: set[tuple[Any, ...]] = set()
         self.species: tuple[int, ...] = specs[0].atomic_numbers
         self.cutoff_A: float = specs[0].cutoff
         self.members: int = len(weights)
@@ -106,7 +113,11 @@ class NequixPotential:
             A frame is periodic in some directions only.
         """
         kinds = species_index(frames, self.species)
-        blocks = [self._evaluate(frames, kinds, chosen) for chosen in self._batches(frames)]
+        with ThreadPoolExecutor(
+            self._workers
+        ) as pool:  # the networks are too small for XLA to share one out itself
+            pending = [self._evaluate(frames, kinds, chosen, pool) for chosen in self._batches(frames)]
+            blocks = [future.result() for future in pending]
         energy = np.tile(reference_sums(frames, self.reference_eV), (self.members, 1))
         forces: list[Float] = [np.empty(0)] * len(frames)
         stress: list[Float | None] = [None] * len(frames)
@@ -134,16 +145,27 @@ class NequixPotential:
         """The power of 2 of frames of this size that has about `atoms_per_batch` atoms."""
         return 1 << max(self._atoms_per_batch // atoms, 1).bit_length() - 1
 
-    def _evaluate(self, all_frames: Sequence[Frame], all_kinds: list[np.ndarray], chosen: list[int]) -> Block:
-        """Dispatch one batch; the host goes on to the neighbour lists of the next one."""
+    def _evaluate(
+        self,
+        all_frames: Sequence[Frame],
+        all_kinds: Sequence[NDArray[np.int32]],
+        chosen: list[int],
+        pool: ThreadPoolExecutor,
+    ) -> Future[Block]:
+        """One batch, on its way: meanwhile the caller makes the neighbour lists of the next one."""
         frames, kinds = [all_frames[i] for i in chosen], [all_kinds[i] for i in chosen]
         edges = [neighbours(frame, self.cutoff_A) for frame in frames]
         largest = len(frames[0])
-        shape = self._shape(Shape(self._batch_size(largest), atom_bucket(largest), max(map(len, edges))))
-        graphs = stack(frames, edges, kinds, shape, self.cutoff_A)
+        needed = Shape(self._batch_size(largest), atom_bucket(largest), max(map(len, edges)))
+        graphs = stack(frames, edges, kinds, self._shape(needed), self.cutoff_A)
         periodic = any(frame.periodic for frame in frames)
-        compute = evaluator(self._program, periodic, jax.default_backend() == "gpu")
-        return Block(chosen, *compute(self._params, graphs))
+        compute = evaluator(self._program, periodic, self._gpu)
+        signature = (graphs.vectors.shape, graphs.mask.shape, periodic)
+        future = pool.submit(lambda: Block(chosen, *jax.block_until_ready(compute(self._params, graphs))))
+        if signature not in self._compiled:
+            self._compiled.add(signature)
+            future.result()  # else two threads would compile the same program
+        return future
 
     def _shape(self, needed: Shape) -> Shape:
         """A shape compiled before that is not much too wide, else a new one."""

@@ -81,8 +81,8 @@ class NequixModel(BaseModel):
         Nequix's per-element skip connections, and its normalisation. ``false, true`` can be converted to torch.
     start_from : None
         Fine-tuning comes with a later version.
-    atoms_per_batch : int
-        About so many atoms are predicted at once; changes speed and memory only.
+    atoms_per_batch : int or None
+        About so many atoms are predicted at once; changes speed and memory only. None: suited to the device.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,7 +102,7 @@ class NequixModel(BaseModel):
     index_weights: bool = True
     layer_norm: bool = False
     training: NequixTraining = NequixTraining()
-    atoms_per_batch: PositiveInt = 512
+    atoms_per_batch: PositiveInt | None = None
 
     @field_validator("start_from", mode="before")
     @classmethod
