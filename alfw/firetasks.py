@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from alfw.steps.context import Context
 from alfw.store import Store
 from alfw.workflow import control, rounds
 from alfw.workflow.build import label_fireworks
+
+logger = logging.getLogger("alfw")
 
 
 class Stage(FiretaskBase):
@@ -56,8 +58,8 @@ class Stage(FiretaskBase):
 
 
 def _progress(text: str) -> None:
-    """One line of progress on the worker's stderr."""
-    sys.stderr.write(f"alfw: {text}\n")
+    """One line of progress; shown by `alfw run`, silent under `rlaunch` unless the logger "alfw" is given a handler."""
+    logger.info(text)
 
 
 @explicit_serialize

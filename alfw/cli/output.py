@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.status import Status
 
 OK, USER_ERROR, CHECK_FAILED, INFRASTRUCTURE = 0, 1, 2, 3
 
@@ -32,3 +36,32 @@ def show_json(value: Any) -> None:
 def fail(message: str) -> None:
     """One line that says what is wrong."""
     err.print(f"alfw: {message}", markup=False)
+
+
+class _ToStatus(logging.Handler):
+    """Shows the newest log line in a spinner."""
+
+    def __init__(self, spinner: Status) -> None:
+        super().__init__(logging.INFO)
+        self._spinner = spinner
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show this line instead of the one before."""
+        self._spinner.update(record.getMessage())
+
+
+@contextmanager
+def live() -> Iterator[None]:
+    """Show what the stages tell of their progress in one line of a terminal; elsewhere nothing."""
+    logger = logging.getLogger("alfw")
+    if not err.is_terminal:
+        yield
+        return
+    with err.status("") as spinner:
+        handler = _ToStatus(spinner)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)

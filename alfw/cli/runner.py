@@ -78,6 +78,11 @@ def _work_on(pad: LaunchPad, store: Store, campaign: str, stop: StopFlag) -> Non
     """Launch, and put right what can be, until the campaign is not running any more or is stuck."""
     told = Progress(store, campaign)
     _rerun_interrupted(pad, campaign)
+    with output.live():
+        _until_done(pad, store, campaign, stop, told)
+
+
+def _until_done(pad: LaunchPad, store: Store, campaign: str, stop: StopFlag, told: Progress) -> None:
     while not stop.set and control.state(store, campaign) == "running":
         work(pad, store, campaign, stop, told.tell)
         told.tell()

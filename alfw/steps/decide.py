@@ -42,7 +42,7 @@ def _accurate_enough(ctx: Context, target: float) -> str | None:
     if test is None or bound is None:
         return None
     rmse = test["force_rmse_eV_per_A"]
-    if rmse >= target or bound >= target:
+    if rmse is None or not (rmse < target and bound < target):
         return None
     return (
         f"force_rmse_eV_per_A {target:g} reached: sealed test {rmse:.4f}, audit labels at most {bound:.4f} "

@@ -70,10 +70,11 @@ def errors_of(potential: Potential, items: list[Labeled]) -> ErrorSummary:
 
 
 def audit_upper_bound(ctx: Context, rounds: int = 3) -> float | None:
-    """Upper 95 % bootstrap bound (eV/Å) of the audit force RMSE over the last `rounds` rounds; None without audits."""
+    """Upper 95 % bootstrap bound (eV/Å) of the audit force RMSE over the last `rounds` rounds; None without enough audits."""
     squares: list[list[float]] = []
     for number in range(max(ctx.round - rounds + 1, 1), ctx.round + 1):
         squares += ctx.result("evaluate", round=number)["metrics"].get("audit_squares", [])
     if not squares:
         return None
-    return bootstrap_upper(np.array(squares), level=0.95, seed=ctx.seed("decide", "bootstrap"))
+    bound = bootstrap_upper(np.array(squares), level=0.95, seed=ctx.seed("decide", "bootstrap"))
+    return bound if np.isfinite(bound) else None

@@ -80,7 +80,11 @@ def reconcile(
         if campaign["state"] == "running":
             _rerun_labels(launchpad, store, campaign["_id"], report)
             started = store.get_result(campaign["_id"], 0, "start") is not None
-            if started and _idle(launchpad, campaign["_id"]) and continue_campaign(launchpad, store, campaign["_id"]):
+            if (
+                started
+                and _idle(launchpad, campaign["_id"])
+                and continue_campaign(launchpad, store, campaign["_id"])
+            ):
                 report.opened.append(campaign["_id"])
     return report
 
