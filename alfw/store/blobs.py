@@ -19,7 +19,7 @@ from gridfs.errors import CorruptGridFile, NoFile
 
 from alfw.core.errors import StoreError
 from alfw.core.ids import sha256
-from alfw.store.base import PREFIX, Document, HasDatabase, collection, insert_if_absent, now, verb
+from alfw.store.base import FAST, PREFIX, Document, HasDatabase, collection, insert_if_absent, now, verb
 
 BUCKET = PREFIX + "fs"
 PIECE = 1 << 20  # bytes read at a time
@@ -94,7 +94,7 @@ def _put(store: HasDatabase, sha: str, stream: IO[bytes], length: int) -> str:
     old = records.find_one({"_id": sha})
     if old is not None and _complete(store, old):
         return sha
-    bucket = GridFSBucket(store.database, BUCKET)
+    bucket = GridFSBucket(store.database, BUCKET, write_concern=FAST)  # the record makes it durable
     file = bucket.upload_from_stream(sha, stream)
     record = {"_id": sha, "file": file, "length": length, "time": now()}
     if old is not None:  # its file is gone or short: point to the new one

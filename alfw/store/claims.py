@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from pymongo import ReturnDocument
+from pymongo.collection import Collection
 
 from alfw.core.errors import StoreError
-from alfw.store.base import Document, HasDatabase, collection, verb
+from alfw.store.base import FAST, Document, HasDatabase, collection, verb
 from alfw.store.labels import label_id
 from alfw.store.process import Owner, is_dead, this_process
 
@@ -68,7 +69,7 @@ def claim(
     owner : {"host", "pid", "started"}, optional
         `this_process()` by default.
     """
-    target, key, owner = collection(store, "claims"), label_id(frame_id, theory_id), owner or this_process()
+    target, key, owner = _claims(store), label_id(frame_id, theory_id), owner or this_process()
     absent: Document = {"frame": frame_id, "theory": theory_id, "released": True, "tries": {}}
     target.update_one({"_id": key}, {"$setOnInsert": absent}, upsert=True)
     holder = target.find_one({"_id": key}) or absent
@@ -107,7 +108,7 @@ def release(store: HasDatabase, claims: Iterable[Claim]) -> None:
     tokens = [one.token for one in claims if one.acquired]
     if tokens:
         where = _where(claims) | {"token": {"$in": tokens}}
-        collection(store, "claims").update_many(where, {"$set": {"released": True}})
+        _claims(store).update_many(where, {"$set": {"released": True}})
 
 
 @verb
@@ -117,7 +118,11 @@ def heartbeat(store: HasDatabase, claims: Iterable[Claim]) -> int:
     if not tokens:
         return 0
     where = _where(claims) | {"token": {"$in": tokens}, "released": False}
-    return collection(store, "claims").update_many(where, {"$currentDate": {"beat": True}}).matched_count
+    return _claims(store).update_many(where, {"$currentDate": {"beat": True}}).matched_count
+
+
+def _claims(store: HasDatabase) -> Collection[Document]:
+    return collection(store, "claims").with_options(write_concern=FAST)
 
 
 def _where(claims: Iterable[Claim]) -> dict[str, Any]:

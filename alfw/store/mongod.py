@@ -70,15 +70,3 @@ def free_port(first: int = FIRST_PORT) -> int:
         if port_is_free(port):
             return port
     raise StoreError(f"ports {first} to {first + 99} are all taken: choose another with --port")
-
-
-def require_free(port: int) -> None:
-    """Return if the port is free.
-
-    Raises
-    ------
-    StoreError
-        Another program listens on it.
-    """
-    if not port_is_free(port):
-        raise StoreError(f"port {port} is taken by another program: choose another with --port")

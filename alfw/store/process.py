@@ -20,14 +20,13 @@ def started(pid: int) -> str | None:
     if Path("/proc/self/stat").exists():
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            threads = len(os.listdir(f"/proc/{pid}/task"))
         except (FileNotFoundError, ProcessLookupError):
             return None
         fields = stat.rpartition(")")[2].split()  # the command before ")" may hold blanks
-        return None if fields[0] in "ZXx" else fields[19]
-    ps = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    state, _, start = ps.stdout.strip().partition(" ")
+        # While it ends, its first thread is a zombie already when others still hold files and ports.
+        return None if fields[0] in "ZXx" and threads <= 1 else fields[19]
+    state, _, start = _ps(pid, "stat=,lstart=").partition(" ")
     return start.strip() if state and not state.startswith("Z") else None
 
 

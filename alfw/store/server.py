@@ -26,7 +26,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from alfw.core.errors import StoreError
 from alfw.store.base import DUPLICATE, Document
 from alfw.store.launchpad import read_launchpad, write_launchpad
-from alfw.store.mongod import HOST, free_port, port_is_free, require_free
+from alfw.store.mongod import HOST, free_port, port_is_free
 from alfw.store.process import command_line, started
 
 DATABASE = "alfw"
@@ -90,13 +90,10 @@ def start(folder: Path, mongod: Path, port: int | None = None) -> Status:
     os.chmod(home, 0o700)
     with _only_one(home):
         before = status(folder)
-        if before.pid and port not in (None, before.port):
-            raise StoreError(
-                f"mongod of {home} runs on port {before.port} already: stop it first (`alfw db stop`)"
-            )
+        check_port(before, port)
         settings = _credentials(home)
         if before.pid is None:
-            settings["port"] = _choose_port(port, settings.get("port"))
+            settings["port"] = port or _free(settings.get("port"))
             _write_credentials(home, settings)
             _launch(mongod, home, settings["port"])
         _create_users(settings)
@@ -104,6 +101,22 @@ def start(folder: Path, mongod: Path, port: int | None = None) -> Status:
         settings["launchpad"] = str(path)
         _write_credentials(home, settings)
         return Status("running", home, _pid(home), settings["port"], path, before.pid is None, note)
+
+
+def check_port(now: Status, port: int | None) -> None:
+    """Return if mongod can be had on this port.
+
+    Raises
+    ------
+    StoreError
+        Another program has it, or mongod runs on another one already.
+    """
+    if port is None or port == now.port and now.pid:
+        return
+    if now.pid:
+        raise StoreError(f"mongod of {now.folder} runs on port {now.port}: stop it first (`alfw db stop`)")
+    if not port_is_free(port):
+        raise StoreError(f"port {port} is taken by another program: choose another with --port")
 
 
 def stop(folder: Path) -> Status:
@@ -165,10 +178,8 @@ def _write_credentials(home: Path, settings: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def _choose_port(wanted: int | None, before: int | None) -> int:
-    if wanted is not None:
-        require_free(wanted)
-        return wanted
+def _free(before: int | None) -> int:
+    """The port used before if it is free, so that copies of the launchpad file stay right; else another."""
     return before if before and port_is_free(before) else free_port()
 
 

@@ -11,7 +11,7 @@ from pymongo.database import Database
 
 from alfw.core.errors import StoreError
 from alfw.store import blobs, campaigns, claims, datasets, indexes, labels, runs
-from alfw.store.base import Document, address, collection, verb
+from alfw.store.base import DURABLE, Document, address, collection, verb
 
 _clients: dict[tuple[int, str], MongoClient[Document]] = {}  # a client does not survive a fork
 
@@ -29,7 +29,7 @@ class Store:
     """
 
     def __init__(self, database: Database[Document]) -> None:
-        self.database = database
+        self.database = database.with_options(write_concern=DURABLE)
 
     @classmethod
     def from_launchpad(cls, launchpad: Any) -> Self:
