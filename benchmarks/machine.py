@@ -8,22 +8,42 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("alfw", "jax", "jaxlib", "jax-md", "nequix", "ase", "fireworks", "pymongo", "numpy")
+PACKAGES = (
+    "alfw",
+    "numpy",
+    "ase",
+    "jax",
+    "jaxlib",
+    "jax-md",
+    "nequix",
+    "fireworks",
+    "pymongo",
+    "pyscf",
+    "tblite",
+)
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores, memory, load, and versions of Python and the packages measured."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    """JSON data: processor, cores, memory, versions, load averages over 1, 5 and 15 minutes."""
     return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_GB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": platform.platform(),
-        "load_average": [round(value, 2) for value in os.getloadavg()],
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "load_average": [round(x, 2) for x in os.getloadavg()],
     }
+
+
+def cpu_model() -> str:
+    """The processor's name, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def _version(name: str) -> str | None:

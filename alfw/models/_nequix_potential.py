@@ -27,6 +27,11 @@ CPU_ATOMS, GPU_ATOMS = 256, 16384  # atoms in a batch: what fits a core's cache,
 TOO_WIDE = 1.3  # a compiled shape is used for graphs that need fewer edges, up to this ratio
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Block(NamedTuple):
     """Predictions of the K members for one batch of b frames, in eV, eV/Å, eV."""
 
@@ -89,7 +94,7 @@ class NequixPotential:
         self._program = program(specs[0])
         self._params = stacked(params)
         self._gpu = jax.default_backend() == "gpu"
-        self._workers = 1 if self._gpu else len(os.sched_getaffinity(0))
+        self._workers = 1 if self._gpu else cores()
         self._atoms_per_batch = atoms_per_batch or (GPU_ATOMS if self._gpu else CPU_ATOMS)
         self._shapes: list[Shape] = []
         self._compiled: set[tuple[Any, ...]] = set()

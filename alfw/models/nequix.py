@@ -5,6 +5,7 @@ Source: Koker, Kotak and Smidt, arXiv:2508.16067 (the network); doi:10.1038/s414
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,6 +24,7 @@ from alfw.core.errors import TrainingError
 from alfw.core.protocols import Potential
 from alfw.core.records import Resources, TrainingData
 from alfw.core.registry import private
+from alfw.models.statistics import statistics as shared_statistics
 
 NO_START = "start_from is not available in this version"
 
@@ -113,8 +115,6 @@ class NequixModel(BaseModel):
     @field_validator("hidden_irreps")
     @classmethod
     def _irreps(cls, value: str) -> str:
-        import re
-
         if not re.fullmatch(r"\s*\d+x\d+[eo](\s*\+\s*\d+x\d+[eo])*\s*", value):
             raise ValueError(f"{value!r} is not a sum of irreps such as '16x0e + 8x1o'")
         if not re.search(r"(^|\D)[1-9]\d*x0e", value):
@@ -139,9 +139,7 @@ class NequixModel(BaseModel):
         TrainingError
             There are no training labels, or one is not finite.
         """
-        from alfw.models.statistics import statistics
-
-        return statistics(data.train, self.cutoff_A)
+        return shared_statistics(data.train, self.cutoff_A)
 
     def initialise(self, statistics: dict[str, Any], seed: int, workdir: Path) -> Path:
         """Path of the weights of one untrained member (``member.nqx`` in `workdir`)."""

@@ -1,0 +1,146 @@
+"""An ensemble of members on disk: ``ensemble.json`` and one ``member_k.nqx`` each.
+
+``ensemble.json`` says which files belong together, with their SHA-256, and what they share. Nothing is pickled, and
+nothing here needs the model's libraries: the header of a ``.nqx`` is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alfw.core.errors import TrainingError
+from alfw.core.ids import sha256
+
+ENSEMBLE = "ensemble.json"
+FORMAT = 1
+# What members must share (keys of a Nequix header): networks that differ here cannot be evaluated together.
+SHARED = ("atomic_numbers", "cutoff", "scale", "shift", "avg_n_neighbors", "atom_energies")
+
+
+def write_ensemble(
+    directory: Path, weights: Sequence[Path], members: Sequence[Mapping[str, Any]] | None = None
+) -> Path:
+    """Path of the ``ensemble.json`` written into `directory`, beside copies of the members' weights.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if absent; an ensemble in it is replaced.
+    weights : sequence of K Paths
+        ``.nqx`` files.
+    members : sequence of K mappings or None
+        JSON data to keep with each member: seed, metrics, …
+
+    Raises
+    ------
+    TrainingError
+        A file is missing or no ``.nqx``, or the members do not share what they must.
+    """
+    notes = list(members) if members is not None else [{} for _ in weights]
+    if not weights or len(notes) != len(weights):
+        raise TrainingError(f"{directory}: an ensemble needs weights, and one note per member or none")
+    shared = _shared(weights)
+    directory.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for k, (path, note) in enumerate(zip(weights, notes, strict=True)):
+        target = directory / f"member_{k}{path.suffix}"
+        if not (target.exists() and target.samefile(path)):
+            shutil.copyfile(path, target)
+        entries.append({**note, "file": target.name, "sha256": sha256(target.read_bytes())})
+    content = {"format": FORMAT, "kind": "nequix", "K": len(entries), "shared": shared, "members": entries}
+    temporary = directory / f".{ENSEMBLE}.new"
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, directory / ENSEMBLE)
+    return directory / ENSEMBLE
+
+
+def read_ensemble(directory: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Paths of the weights of all members, in order, and the content of ``ensemble.json``.
+
+    Parameters
+    ----------
+    directory : Path
+        The folder, or the ``ensemble.json`` in it.
+
+    Raises
+    ------
+    TrainingError
+        No ensemble there, another format, a file missing or altered, or members that do not belong together.
+    """
+    index = directory if directory.name == ENSEMBLE else directory / ENSEMBLE
+    content = _content(index)
+    paths = []
+    for entry in content["members"]:
+        path = index.parent / Path(entry["file"]).name  # never outside the folder
+        if not path.is_file():
+            raise TrainingError(f"{index}: member {path.name} is missing: copy the whole folder")
+        if sha256(path.read_bytes()) != entry["sha256"]:
+            raise TrainingError(
+                f"{path}: its SHA-256 is not the one in {ENSEMBLE}: the file was altered or damaged"
+            )
+        paths.append(path)
+    if _shared(paths) != content["shared"]:
+        raise TrainingError(f"{index}: what it says the members share is not what their headers say")
+    return paths, content
+
+
+def _content(index: Path) -> dict[str, Any]:
+    """The JSON of an index file with the keys that `read_ensemble` needs."""
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{index}: no ensemble there ({error.strerror})") from error
+    except ValueError as error:
+        raise TrainingError(f"{index}: not JSON ({error})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise TrainingError(f"{index}: not an ensemble of format {FORMAT}")
+    entries = content.get("members")
+    complete = isinstance(entries, list) and entries and all({"file", "sha256"} <= set(e) for e in entries)
+    if not complete or "shared" not in content:
+        raise TrainingError(f"{index}: its list of members is not complete")
+    return content
+
+
+def _shared(weights: Sequence[Path]) -> dict[str, Any]:
+    """What the headers of all members have in common, in JSON types.
+
+    Raises
+    ------
+    TrainingError
+        They differ; the message names the key.
+    """
+    first = {key: read_header(weights[0]).get(key) for key in SHARED}
+    for path in weights[1:]:
+        header = read_header(path)
+        different = [key for key in SHARED if header.get(key) != first[key]]
+        if different:
+            raise TrainingError(
+                f"{path.name} and {weights[0].name} differ in {', '.join(different)}: members of one ensemble share"
+                " these; train them on the same statistics"
+            )
+    return first
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The first line of a ``.nqx``: network options, cutoff, scale, elements, atomic energies.
+
+    Raises
+    ------
+    TrainingError
+        The file is missing or does not start with JSON.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = json.loads(file.readline())
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise TrainingError(f"{path}: not a .nqx file, its first line is not JSON") from error
+    if not isinstance(header, dict):
+        raise TrainingError(f"{path}: not a .nqx file, its first line is not a JSON object")
+    return header
