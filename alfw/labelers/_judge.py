@@ -38,7 +38,7 @@ SIGNATURES: tuple[tuple[str, type[LabelError]], ...] = (
     (r"SCF not converged", NotConvergedError),  # PySCF, tblite
     (r"No space left on device|Disk quota exceeded", OutOfDiskError),
     (r"MemoryError|[Cc]annot allocate memory|[Oo]ut of memory|oom-kill", OutOfMemoryLabelError),
-    (r"No module named|not available\. Install them with|halted; None in sys\.modules", ExecutableError),
+    (r"No module named|not available\. Install them with", ExecutableError),
     (r"BasisNotFoundError|Basis set not found", InputError),  # PySCF
     (r"Electron number .* not consistent", InputError),  # PySCF
     (r"LibXCFunctional: name .* not found", InputError),  # PySCF, unknown functional
@@ -68,7 +68,8 @@ def worker_problem(run: Run) -> LabelError | None:
     error = failure_class(signature)
     if error is None or not issubclass(error, (ExecutableError, OutOfDiskError)):
         return None
-    return error(f"{signature} (on {run.host})", signature)
+    remedy = "install it there" if error is ExecutableError else "free some space or set `scratch`"
+    return error(f"{signature} (on {run.host}); {remedy}", signature)
 
 
 def numbers(frame: Frame, run: Run, *required: str) -> Mapping[str, Any]:

@@ -15,6 +15,8 @@ from alfw.core.frame import Frame
 from alfw.core.units import BOHR_A, HARTREE_eV, KB_eV_PER_K
 from alfw.labelers._judge import RESULT, error_json
 
+REMEDIES = {"mixer_damping": "mixer-damping", "mixer_memory": "mixer-memory", "guess": "guess"}
+
 
 def version() -> str:
     """Version of the library, e.g. ``0.8.0``."""
@@ -28,7 +30,7 @@ def compute(frame: Frame, settings: Mapping[str, Any]) -> dict[str, bytes]:
     ----------
     frame : Frame
     settings : mapping
-        method, accuracy, electronic_temperature_K, max_iterations; mixer_damping and guess from remedies.
+        method, accuracy, electronic_temperature_K, max_iterations; those of `REMEDIES` where given.
     """
     try:
         calculator = _calculator(frame, settings)
@@ -62,8 +64,7 @@ def _calculator(frame: Frame, settings: Mapping[str, Any]) -> Calculator:
     calculator.set("accuracy", settings["accuracy"])
     calculator.set("max-iter", settings["max_iterations"])
     calculator.set("temperature", settings["electronic_temperature_K"] * KB_eV_PER_K / HARTREE_eV)
-    if "mixer_damping" in settings:
-        calculator.set("mixer-damping", settings["mixer_damping"])
-    if "guess" in settings:
-        calculator.set("guess", settings["guess"])
+    for name, attribute in REMEDIES.items():
+        if name in settings:
+            calculator.set(attribute, settings[name])
     return calculator

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 
 from alfw.core.frame import Frame
 from alfw.core.records import Label, Resources, Run, Theory
@@ -30,7 +30,7 @@ class TBLiteLabeler(BaseModel):
 
     In-process: a label costs milliseconds. `Resources.threads` of the first label holds for the process, and a
     time limit is not watched. Spins are filled by multiplicity, without a term for spin polarisation, as the
-    methods define it.
+    methods define it. Periodic frames have the Γ point only: their cells must be large.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class TBLiteLabeler(BaseModel):
     method: Literal["GFN2-xTB", "GFN1-xTB"] = "GFN2-xTB"
     accuracy: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
     electronic_temperature_K: Annotated[float, Field(gt=0.0, le=10000.0)] = 300.0
-    max_iterations: PositiveInt = 250
+    max_iterations: Annotated[int, Field(ge=1, le=500)] = 250
 
     def theory(self) -> Theory:
         """Method, accuracy and electronic temperature."""
