@@ -70,7 +70,7 @@ def errors_of(potential: Potential, items: list[Labeled]) -> ErrorSummary:
 
 
 def audit_upper_bound(ctx: Context, rounds: int = 3) -> float | None:
-    """Upper 95 % bootstrap bound (eV/Å) of the audit force RMSE over the last `rounds` rounds; None without enough audits."""
+    """Upper 95 % bootstrap bound (eV/Å) of the audit force RMSE of the last rounds; None with too few audits."""
     squares: list[list[float]] = []
     for number in range(max(ctx.round - rounds + 1, 1), ctx.round + 1):
         squares += ctx.result("evaluate", round=number)["metrics"].get("audit_squares", [])
