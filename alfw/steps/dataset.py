@@ -8,7 +8,7 @@ from typing import Any
 
 from alfw.core.errors import StoreError
 from alfw.core.frame import Frame
-from alfw.core.records import Labeled
+from alfw.core.records import Labeled, Side
 from alfw.steps.context import Context
 
 
@@ -30,7 +30,7 @@ class Row:
 
     frame: str
     label: str
-    side: str
+    side: Side
     region: str | None
     trajectory: str | None
     round: int

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from alfw.store import Store
+
+Result = dict[str, Any]
+# Which stage counts what.
+COUNTS = {
+    "n_pool": "select",
+    "n_candidates": "select",
+    "n_selected": "select",
+    "n_audit": "select",
+    "n_labeled": "merge",
+    "n_failed": "merge",
+    "n_train": "merge",
+    "n_valid": "merge",
+    "n_test": "merge",
+    "n_explosions": "sample",
+}
 
 
 def campaign_summary(store: Store, campaign: str) -> dict[str, Any]:
@@ -23,50 +39,44 @@ def campaign_summary(store: Store, campaign: str) -> dict[str, Any]:
 
 def round_summary(store: Store, campaign: str, number: int) -> dict[str, Any]:
     """What the results of one round say; None where a stage has not committed yet."""
-    results = store.get_results(campaign, number)
     by_stage: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
+    for result in store.get_results(campaign, number):
         by_stage.setdefault(result["stage"], []).append(result)
-
-    def count(stage: str, key: str) -> int | None:
-        return sum(r["counts"].get(key, 0) for r in by_stage[stage]) if stage in by_stage else None
-
-    def metric(name: str, key: str) -> float | None:
-        found = by_stage.get("evaluate", [{"metrics": {}}])[0]["metrics"].get(name)
-        return found[key] if found else None
-
     decided = by_stage.get("decide")
+    rejected = by_stage["select"][0]["metrics"]["rejected"] if "select" in by_stage else None
     return {
         "round": number,
         "state": "done" if decided else "running",
-        "n_pool": count("select", "n_pool"),
-        "n_candidates": count("select", "n_candidates"),
-        "n_selected": count("select", "n_selected"),
-        "n_audit": count("select", "n_audit"),
-        "n_labeled": count("merge", "n_labeled"),
-        "n_failed": count("merge", "n_failed"),
-        "n_train": count("merge", "n_train"),
-        "n_valid": count("merge", "n_valid"),
-        "n_test": count("merge", "n_test"),
-        "force_rmse_eV_per_A": metric("test", "force_rmse_eV_per_A"),
-        "energy_rmse_eV_per_atom": metric("test", "energy_rmse_eV_per_atom"),
-        "audit_force_rmse_eV_per_A": metric("audit", "force_rmse_eV_per_A"),
-        "test_regions": by_stage.get("evaluate", [{"metrics": {}}])[0]["metrics"].get("test_regions"),
-        "n_explosions": count("sample", "n_explosions"),
-        "max_force_eV_per_A": max(
-            (r["metrics"]["max_force_eV_per_A"] for r in by_stage.get("screen", [])), default=None
-        ),
-        "median_ps_to_failure": min(
-            (
-                r["metrics"]["median_ps_to_failure"]
-                for r in by_stage.get("sample", [])
-                if r["metrics"]["median_ps_to_failure"] is not None
-            ),
-            default=None,
-        ),
-        "rejected": by_stage["select"][0]["metrics"]["rejected"] if "select" in by_stage else None,
+        **{key: _count(by_stage.get(stage), key) for key, stage in COUNTS.items()},
+        **_errors(by_stage.get("evaluate")),
+        "max_force_eV_per_A": _extreme(max, by_stage.get("screen"), "max_force_eV_per_A"),
+        "median_ps_to_failure": _extreme(min, by_stage.get("sample"), "median_ps_to_failure"),
+        "rejected": rejected,
         "cpu_hours": _cpu_hours(by_stage),
         "decision": (decided[0]["outputs"]["why"] or "go on") if decided else None,
+    }
+
+
+def _count(results: list[Result] | None, key: str) -> int | None:
+    """Sum of a count over the parts of a stage."""
+    return None if results is None else sum(result["counts"].get(key, 0) for result in results)
+
+
+def _extreme(choose: Callable[[list[float]], float], results: list[Result] | None, key: str) -> float | None:
+    """Largest or smallest of a metric over the parts of a stage that have it."""
+    values = [result["metrics"][key] for result in results or [] if result["metrics"].get(key) is not None]
+    return choose(values) if values else None
+
+
+def _errors(evaluated: list[Result] | None) -> dict[str, Any]:
+    """Errors on the sealed test side, by region, and on the audit labels."""
+    metrics = evaluated[0]["metrics"] if evaluated else {}
+    test, audit = metrics.get("test") or {}, metrics.get("audit") or {}
+    return {
+        "force_rmse_eV_per_A": test.get("force_rmse_eV_per_A"),
+        "energy_rmse_eV_per_atom": test.get("energy_rmse_eV_per_atom"),
+        "audit_force_rmse_eV_per_A": audit.get("force_rmse_eV_per_A"),
+        "test_regions": metrics.get("test_regions"),
     }
 
 

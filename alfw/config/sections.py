@@ -1,0 +1,171 @@
+"""The sections of campaign.yaml: which keys there are, and what they may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from alfw.core.records import Resources
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*[a-z0-9]$", max_length=60)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+UNAVAILABLE = "not available in this version"
+
+
+class Section(BaseModel):
+    """A part of campaign.yaml: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SystemSection(Section):
+    """Defaults of the frames; a frame's own values win."""
+
+    charge: int = 0
+    multiplicity: PositiveInt = 1
+    partial_pbc: Literal["vacuum"] | None = None
+
+
+class InitialData(Section):
+    """One file (or glob) of initial frames, and what its energies and forces are worth."""
+
+    path: str
+    theory: str | None = None
+
+
+class SplitSection(Section):
+    """Which share of the labels goes to the valid side, and of the initial ones to the test side."""
+
+    valid: Fraction = 0.1
+    test: Fraction = 0.2
+
+
+class DataSection(Section):
+    """Where the first frames come from."""
+
+    initial: Annotated[tuple[InitialData, ...], Field(min_length=1)]
+    test: dict[Name, str | InitialData] | None = None
+    split: SplitSection = SplitSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unavailable(cls, value: Any) -> Any:
+        for entry in value.get("initial") or () if isinstance(value, Mapping) else ():
+            if isinstance(entry, Mapping) and "from_campaign" in entry:
+                raise ValueError(f"from_campaign is {UNAVAILABLE}")
+        return value
+
+
+class TrainSection(Section):
+    """How training is spread: all members in one Firework, or one each."""
+
+    firework_per_member: bool = False
+
+
+class StageResources(Section):
+    """What the Fireworks of one stage ask for; never part of an id."""
+
+    category: Name | None = None
+    queue: str | None = None
+    walltime: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d$")] | None = None
+    nodes: PositiveInt | None = None
+    ntasks: PositiveInt = 1
+    mem_GB: PositiveFloat | None = None
+    gpus: Annotated[int, Field(ge=0)] = 0
+    scratch: Path | None = None
+
+    @property
+    def walltime_s(self) -> float | None:
+        """The walltime in seconds."""
+        if self.walltime is None:
+            return None
+        hours, minutes, seconds = map(int, self.walltime.split(":"))
+        return 3600.0 * hours + 60.0 * minutes + seconds
+
+    def resources(self) -> Resources:
+        """What a plug-in gets to see of it."""
+        return Resources(
+            device="gpu" if self.gpus else "cpu",
+            threads=self.ntasks,
+            mem_GB=self.mem_GB,
+            walltime_s=self.walltime_s,
+            scratch=self.scratch,
+        )
+
+    def queue_adapter(self) -> dict[str, Any]:
+        """What `_queueadapter` overrides in my_qadapter.yaml (acts with `qlaunch -r` only)."""
+        wanted: dict[str, Any] = {
+            "queue": self.queue,
+            "walltime": self.walltime,
+            "nodes": self.nodes,
+            "ntasks": self.ntasks if self.ntasks > 1 else None,
+            "mem": f"{round(1024 * self.mem_GB)}M" if self.mem_GB else None,
+            "gres": f"gpu:{self.gpus}" if self.gpus else None,
+        }
+        return {key: value for key, value in wanted.items() if value is not None}
+
+
+class ResourcesSection(Section):
+    """Resources by stage; the categories of the design's table by default."""
+
+    control: StageResources = StageResources(category="control")
+    sample: StageResources = StageResources(category="md")
+    train: StageResources = StageResources(category="train")
+    label: StageResources = StageResources(category="qm")
+
+
+class StopSection(Section):
+    """When the campaign is done: any of the limits, or the accuracy wanted."""
+
+    min_rounds: Annotated[int, Field(ge=0)] = 1
+    max_rounds: PositiveInt = 10
+    force_rmse_eV_per_A: PositiveFloat | None = None
+    max_labels: PositiveInt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unavailable(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "cpu_hours" in value:
+            raise ValueError(f"cpu_hours is {UNAVAILABLE}")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> StopSection:
+        if self.min_rounds > self.max_rounds:
+            raise ValueError(f"min_rounds {self.min_rounds} is above max_rounds {self.max_rounds}")
+        return self
+
+
+class SelectStage(Section):
+    """How many frames `select` proposes; the other keys of the section are the selector's."""
+
+    max_frames: PositiveInt = 50
+    audit_frames: Annotated[int, Field(ge=0)] = 10
+
+
+class LabelStage(Section):
+    """How labels are spread over Fireworks; the other keys of the section are the labeler's."""
+
+    max_failed_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+    frames_per_firework: PositiveInt = 1
+    max_tries: PositiveInt = 3
+
+
+class CampaignFile(Section):
+    """The sections of campaign.yaml; those of plug-ins are still plain mappings."""
+
+    schema_version: Literal[1]
+    name: Name
+    seed: Annotated[int, Field(ge=0)] = 0
+    system: SystemSection = SystemSection()
+    data: DataSection
+    model: dict[str, Any]
+    train: TrainSection = TrainSection()
+    sample: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
+    select: dict[str, Any]
+    label: dict[str, Any]
+    resources: ResourcesSection = ResourcesSection()
+    stop: StopSection = StopSection()
