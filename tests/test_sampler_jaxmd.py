@@ -17,7 +17,7 @@ from alfw.core.frame import Frame
 from alfw.core.records import Exploration, Resources
 from alfw.core.registry import plugin_class
 from alfw.samplers import _jaxmd, _jaxmd_loop
-from alfw.samplers._jaxmd_events import closest_fraction
+from alfw.samplers._jaxmd_events import closest_fraction, recent_frames
 from alfw.samplers._jaxmd_system import grown
 from alfw.samplers.jaxmd import JaxMDSampler
 
@@ -225,3 +225,26 @@ def test_capacity_never_leaves_an_edge_out() -> None:
     assert sim.capacity > capacity
     n_real = int((np.asarray(sim.edges.receivers) < len(solid)).sum())
     assert n_real > capacity
+
+
+@pytest.mark.parametrize("growth", [0.3, 12.0], ids=["before the ring is full", "after"])
+def test_ring_holds_every_second_fs_of_the_last_hundred(growth: float) -> None:
+    far = Frame([1, 1], [[0, 0, 0], [3.0, 0, 0]])
+    options = BASE | {
+        "temperatures_K": [5000.0],
+        "n_steps": 2000,
+        "keep_every": 1,
+        "limits": {"max_growth_A": growth},
+    }
+    sampler = JaxMDSampler.model_validate(options)
+    sim = _jaxmd.Simulation(sampler, FREE_ATOMS, _jaxmd._walkers(sampler, [far]), 4, 0.5)
+    trajectory = {}
+    for step in range(601):
+        sim.advance(step)
+        trajectory |= {frame.id: step for _, frame in sim.living_frames()}
+    event = int(np.asarray(sim.carry.event_step)[0])
+    assert 0 < event < 600 and (event > 200) == (growth > 1)
+    carry = sim.carry._replace(ring=np.asarray(sim.carry.ring))
+    steps = [trajectory[f.id] for f in recent_frames(far, carry, slice(0, 2), event, 4)]
+    newest = (event - 1) // 4 * 4
+    assert steps == sorted({event - 1, *range(max(0, newest - 49 * 4), newest + 1, 4)}, reverse=True)

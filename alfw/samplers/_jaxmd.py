@@ -18,12 +18,18 @@ from alfw.core.records import Event, Exploration
 from alfw.core.units import FS
 from alfw.samplers import _jaxmd_loop as loop
 from alfw.samplers._jaxmd_events import events_of
-from alfw.samplers._jaxmd_system import Walkers, atoms_of, is_listed, join_edges, walker_edges
+from alfw.samplers._jaxmd_system import (
+    Walkers,
+    atoms_of,
+    is_listed,
+    join_edges,
+    ring_every,
+    ring_size,
+    walker_edges,
+)
 from alfw.samplers.jaxmd import JaxMDSampler, MDLimits
 
 SKIN_A = 0.5
-RING_fs = 100.0
-RING_EVERY_fs = 2.0
 PROGRESS_TIMES = 20
 
 
@@ -119,10 +125,8 @@ class Simulation:
         radius = max(covalent_radii[frame.numbers].max() for frame in walkers.starts)
         self.cutoff_A = max(potential.cutoff_A, 2 * radius * options.limits.min_distance_fraction)
         self.settings = _settings(options, potential.members, seed, bool(np.isfinite(limits[-1])))
-        every = int(self.settings.ring_every)
-        ring_size = max(1, round(RING_fs / (every * options.dt_fs)))
-        momenta = walkers.momenta(seed)
-        self.carry = loop.start(walkers.positions(), momenta, seed, len(walkers.starts), ring_size)
+        momenta, size = walkers.momenta(seed), ring_size(options.dt_fs)
+        self.carry = loop.start(walkers.positions(), momenta, seed, len(walkers.starts), size)
         self.capacity = 1
         self.rebuild(skin_A)
 
@@ -179,7 +183,7 @@ def _settings(options: JaxMDSampler, members: int, seed: int, uncertain: bool) -
         dt=jnp.asarray(options.dt_fs * FS, jnp.float32),
         gamma=jnp.asarray(gamma, jnp.float32),
         force_std_every=jnp.asarray(options.force_std_every if uncertain else never, jnp.int32),
-        ring_every=jnp.asarray(max(1, round(RING_EVERY_fs / options.dt_fs)), jnp.int32),
+        ring_every=jnp.asarray(ring_every(options.dt_fs), jnp.int32),
         driver=jnp.asarray(seed % members, jnp.int32),
     )
 

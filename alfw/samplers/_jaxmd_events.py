@@ -12,13 +12,14 @@ from alfw.core.protocols import JaxPotential
 from alfw.core.records import Event
 from alfw.core.uncertainty import frame_force_std
 from alfw.samplers._jaxmd_loop import REASONS, Carry
-from alfw.samplers._jaxmd_system import Walkers, extent
+from alfw.samplers._jaxmd_system import Walkers, extent, ring_every
 from alfw.samplers.jaxmd import JaxMDSampler, MDLimits
 
 # A frame is physical when it keeps this far inside the limits on force and distance: shortly before an explosion the
 # limits still hold, but the geometry is already of no use to anybody.
 FORCE_MARGIN = 0.5
 DISTANCE_MARGIN = 1.1
+AT_ONCE = 10
 
 
 def events_of(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, carry: Carry) -> list[Event]:
@@ -36,14 +37,18 @@ def _event(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, car
     start, part = walkers.starts[w], walkers.slices[w]
     reason, step = REASONS[int(carry.reason[w])], int(carry.event_step[w])
     value, bad = float(carry.value[w]), np.asarray(carry.bad)[part]
-    every = max(1, round(2.0 / options.dt_fs))
     return Event(
         reason=reason,
         walker=w,
         step=step,
         time_fs=step * options.dt_fs,
         temperature_K=float(walkers.temperature_K[w]) if options.ensemble == "nvt" else float("nan"),
-        good=last_physical(options.limits, potential, start, recent_frames(start, carry, part, step, every)),
+        good=last_physical(
+            options.limits,
+            potential,
+            start,
+            recent_frames(start, carry, part, step, ring_every(options.dt_fs)),
+        ),
         bad=start.moved(bad) if np.isfinite(bad).all() else None,
         value=1.0 / value if reason == "distance" else value,
     )
@@ -66,10 +71,11 @@ def last_physical(limits: MDLimits, potential: JaxPotential, start: Frame, frame
     Physical: in `Potential.predict` the force of every member on every free atom is at most half of the limit and
     force_std is within its own; atoms are 1.1 times farther apart than the limit; a molecule has not outgrown its own.
     """
-    prediction = potential.predict(frames)
-    for frame, forces in zip(frames, prediction.forces, strict=True):
-        if _is_physical(limits, start, frame, forces):
-            return frame
+    for first in range(0, len(frames), AT_ONCE):  # mostly one of the newest is
+        some = frames[first : first + AT_ONCE]
+        for frame, forces in zip(some, potential.predict(some).forces, strict=True):
+            if _is_physical(limits, start, frame, forces):
+                return frame
     return start
 
 

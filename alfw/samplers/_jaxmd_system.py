@@ -24,6 +24,8 @@ from alfw.core.units import KB_eV_PER_K
 ALL_PAIRS_MAX_ATOMS = 30
 EDGE_GROWTH = 1.25
 SMALLEST_BUCKET = 64
+RING_fs = 100.0  # how far back the last physical frame can be looked for
+RING_EVERY_fs = 2.0
 Array = NDArray[np.generic]
 
 
@@ -120,6 +122,16 @@ class Walkers:
                 p -= frame.masses[:, None] * (p.sum(0) / frame.masses.sum())  # type: ignore[index,union-attr]
             parts.append(p)
         return self.concatenated(parts, 0.0).astype(np.float32)  # type: ignore[return-value]
+
+
+def ring_every(dt_fs: float) -> int:
+    """Steps between two frames of the ring."""
+    return max(1, round(RING_EVERY_fs / dt_fs))
+
+
+def ring_size(dt_fs: float) -> int:
+    """Frames in the ring."""
+    return max(1, round(RING_fs / (ring_every(dt_fs) * dt_fs)))
 
 
 def is_listed(frame: Frame) -> bool:
