@@ -1,4 +1,4 @@
-"""Orchestration cost of a label Firework: 100 labels a round through FireWorks, store and custodian, minus the QM itself."""
+"""Orchestration cost of a label Firework: 100 labels a round through FireWorks, store and custodian, less the QM."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def config(folder: Path) -> CampaignConfig:
             "name": "overhead",
             "data": {"initial": [{"path": str(folder / "frames.extxyz"), "theory": "ignore"}]},
             "model": {"kind": "nequix"},
-            "sample": [{"kind": "jaxmd", "temperatures_K": [300], "walkers": 1, "n_steps": 1, "keep_every": 1}],
+            "sample": [
+                {"kind": "jaxmd", "temperatures_K": [300], "walkers": 1, "n_steps": 1, "keep_every": 1}
+            ],
             "select": {"kind": "environments"},
             "label": {"kind": "tblite"},
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,18 +62,41 @@ def read_data(config: CampaignConfig) -> Import:
     unique: dict[str, Entry] = {}
     for entry in entries:
         unique.setdefault(entry.frame.id, entry)
-    return _with_sides(config, list(unique.values()))
+    for i, sampler in enumerate(plugins.samplers):
+        if isinstance(sampler, ReadsFiles):
+            _expand(sampler.paths, f"sample.{i}.paths")
+    data = _with_sides(config, list(unique.values()))
+    _check_elements(data.entries)
+    return data
+
+
+def _expand(patterns: Sequence[str], key: str) -> list[Path]:
+    """The files these patterns name, or a ConfigError with the key."""
+    try:
+        return expand_paths(patterns)
+    except DataError as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def _check_elements(entries: Sequence[Entry]) -> None:
+    """Refuse elements that no training frame has: the model could say nothing of them."""
+    train = {int(z) for entry in entries if entry.side == "train" for z in entry.frame.numbers}
+    for entry in entries:
+        strange = {int(z) for z in entry.frame.numbers} - train
+        if strange:
+            names = ", ".join(chemical_symbols[z] for z in sorted(strange))
+            where = f"data.test.{entry.region}" if entry.region else "data.initial"
+            raise DataError(
+                f"{where}: frame {entry.frame.formula} has {names}, which no frame on the train side has: "
+                "add such frames to data.initial"
+            )
 
 
 def _imported(config: CampaignConfig, plugins: Plugins, source: InitialData, key: str) -> Iterator[Imported]:
     """The frames of one source, each fit for this labeler and model, labels kept only where they may be."""
     system, theory = config.file.system, plugins.labeler.theory()
     known = plugins.model.known_species()
-    try:
-        paths = expand_paths([source.path])
-    except DataError as error:
-        raise ConfigError(f"{key}.path: {error}") from None
-    for path in paths:
+    for path in _expand([source.path], f"{key}.path"):
         frames = read_frames(path, system.charge, system.multiplicity, partial_pbc=system.partial_pbc)
         for index, imported in enumerate(frames):
             where = f"{key}: {path} frame {index}"

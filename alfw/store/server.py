@@ -32,6 +32,7 @@ from alfw.store.process import command_line, started
 DATABASE = "alfw"
 ALREADY_EXISTS, UNAUTHORIZED = 51003, 13  # error codes: a second createUser; anonymous where there are users
 START_S = STOP_S = 60.0
+PORT_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,25 @@ def start(folder: Path, mongod: Path, port: int | None = None) -> Status:
         check_port(before, port)
         settings = _credentials(home)
         if before.pid is None:
-            settings["port"] = port or _free(settings.get("port"))
-            _write_credentials(home, settings)
-            _launch(mongod, home, settings["port"])
+            _launch_on_free_port(mongod, home, settings, port)
         _create_users(settings)
         path, note = write_launchpad(folder.absolute(), _launchpad(settings))
         settings["launchpad"] = str(path)
         _write_credentials(home, settings)
         return Status("running", home, _pid(home), settings["port"], path, before.pid is None, note)
+
+
+def _launch_on_free_port(mongod: Path, home: Path, settings: dict[str, Any], port: int | None) -> None:
+    """Start mongod on this port, else on a free one; another may take a free port first, then the next is tried."""
+    for attempts_left in reversed(range(PORT_ATTEMPTS)):
+        settings["port"] = port or _free(settings.get("port"))
+        _write_credentials(home, settings)
+        try:
+            return _launch(mongod, home, settings["port"])
+        except StoreError as error:
+            if port is not None or not attempts_left or "in use" not in str(error):
+                raise
+            settings["port"] = None
 
 
 def check_port(now: Status, port: int | None) -> None:
