@@ -35,6 +35,10 @@ class Stage(FiretaskBase):
 
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction | None:
         """Run the stage once; called by FireWorks."""
+        if self.launchpad is None:
+            raise StoreError(
+                "rlaunch --offline cannot work here: every stage reads the database; run it where that is"
+            )
         store = Store.from_launchpad(self.launchpad)
         if "token" in self and not rounds.is_registered(
             store, self["campaign"], self["round"], self["token"]
@@ -130,10 +134,10 @@ class Select(Stage):
 
     def work(self, ctx: Context) -> FWAction | None:
         """See `alfw.steps.select`."""
-        chosen = ctx.get_json(select.run(ctx)["outputs"]["candidates"])
+        select.run(ctx)
         if control.has_label_children(self.launchpad, self.fw_id):
             return None
-        return FWAction(detours=label_fireworks(ctx, [row["frame"] for row in chosen]))
+        return FWAction(detours=label_fireworks(ctx))
 
 
 @explicit_serialize
@@ -142,7 +146,7 @@ class CalculateLabels(Stage):
 
     def work(self, ctx: Context) -> None:
         """See `alfw.steps.label.calculate`."""
-        label.calculate(ctx, self["frames"])
+        label.calculate(ctx, label.pack(ctx, self["first"], self["count"]))
 
 
 @explicit_serialize
@@ -151,7 +155,7 @@ class JudgeLabels(Stage):
 
     def work(self, ctx: Context) -> FWAction:
         """See `alfw.steps.label.judge`."""
-        return FWAction(stored_data=label.judge(ctx, self["frames"]))
+        return FWAction(stored_data=label.judge(ctx, label.pack(ctx, self["first"], self["count"])))
 
 
 @explicit_serialize

@@ -132,7 +132,7 @@ class NequixModel(BaseModel):
         -------
         dict of JSON data
             species: atomic numbers, sorted; E0_eV: {str(Z): eV}; scale_eV: root mean square of the force components
-            on free atoms, times 1 Å; avg_n_neighbors: edges per atom within the cutoff.
+            on free atoms, times 1 Å (1 where symmetry makes them vanish); avg_n_neighbors: edges per atom within the cutoff.
 
         Raises
         ------

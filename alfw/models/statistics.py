@@ -12,6 +12,10 @@ from alfw.core.neighbours import neighbours
 from alfw.core.records import Labeled
 from alfw.core.reference import fit_reference_energies, species_of
 
+MIN_SCALE_eV = (
+    1e-2  # below it the forces are rounding (isolated atoms, perfect crystals) and say nothing of energies
+)
+
 
 def check_finite(items: Sequence[Labeled]) -> None:
     """Raise TrainingError, naming the frame, for an energy or force that is not a finite number."""
@@ -35,6 +39,6 @@ def statistics(train: Sequence[Labeled], cutoff_A: float) -> dict[str, Any]:
     return {
         "species": list(species_of(frames)),
         "E0_eV": {str(z): energy for z, energy in sorted(reference.items())},
-        "scale_eV": scale or 1.0,  # all forces zero (isolated atoms): any scale will do
+        "scale_eV": scale if scale > MIN_SCALE_eV else 1.0,
         "avg_n_neighbors": n_edges / sum(map(len, frames)) or 1.0,
     }

@@ -54,6 +54,18 @@ class Buffer:
         self.runs, self.since = {}, time.monotonic()
 
 
+def wanted(ctx: Context) -> list[str]:
+    """Ids of the frames that this round has to label, in the committed order."""
+    if ctx.round == 0:
+        return list(ctx.get_json(ctx.result("start")["outputs"]["to_label"]))
+    return [row["frame"] for row in ctx.get_json(ctx.result("select")["outputs"]["candidates"])]
+
+
+def pack(ctx: Context, first: int, count: int) -> list[str]:
+    """The slice of `wanted` that one label Firework is responsible for."""
+    return wanted(ctx)[first : first + count]
+
+
 def calculate(ctx: Context, frame_ids: Sequence[str]) -> None:
     """Raw outputs of all frames that have neither label, usable run nor final failure.
 

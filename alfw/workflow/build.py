@@ -13,6 +13,7 @@ from fireworks.utilities.fw_serializers import load_object
 from ruamel.yaml import YAML
 
 from alfw.steps.context import Context
+from alfw.steps.label import wanted
 
 MAX_WIDE = (
     150  # FireWorks' cost per completion grows with the width of a workflow: more labels than this are packed
@@ -49,8 +50,7 @@ def firework(
 def round_workflow(ctx: Context, token: str) -> Workflow:
     """The workflow of `ctx.round`; `token` tells its roots whether they are the round's registered ones."""
     if ctx.round == 0:
-        to_label = ctx.get_json(ctx.result("start")["outputs"]["to_label"])
-        heads = label_fireworks(ctx, to_label, token=token)
+        heads = label_fireworks(ctx, token=token)
         fireworks = [*heads]
     else:
         heads, fireworks = _exploration(ctx, token)
@@ -103,21 +103,28 @@ def _trainings(ctx: Context, merge: Firework) -> list[Firework]:
     ]
 
 
-def label_fireworks(ctx: Context, frame_ids: Sequence[str], token: str | None = None) -> list[Firework]:
-    """One Firework a pack of frames; packs of one by default, larger ones when there are very many frames."""
+def label_fireworks(ctx: Context, token: str | None = None) -> list[Firework]:
+    """One Firework a pack of the round's frames; packs of one by default, larger ones when there are very many.
+
+    A pack is a slice of the committed list of what is to be labelled, so specs stay small however large it is.
+    """
+    number = len(wanted(ctx))
     size = ctx.config.label.frames_per_firework
-    if math.ceil(len(frame_ids) / size) > MAX_WIDE:
-        size = math.ceil(len(frame_ids) / PACKS)
-    packs = [list(frame_ids[i : i + size]) for i in range(0, len(frame_ids), size)]
+    if math.ceil(number / size) > MAX_WIDE:
+        size = math.ceil(number / PACKS)
     root = {"token": token} if token else {}
+    firsts = range(0, number, size)
     return [
         firework(
             ctx,
             "label",
-            [_task("CalculateLabels", frames=pack, **root), _task("JudgeLabels", frames=pack)],
+            [
+                _task("CalculateLabels", first=first, count=size, **root),
+                _task("JudgeLabels", first=first, count=size),
+            ],
             kind=ctx.plugins.labeler.kind,
             index=i + 1,
-            total=len(packs),
+            total=len(firsts),
         )
-        for i, pack in enumerate(packs)
+        for i, first in enumerate(firsts)
     ]

@@ -168,7 +168,7 @@ def _rerun_labels(launchpad: LaunchPad, store: Store, campaign: str, report: Rep
             ctx = Context.load(store, campaign, task["round"], Path(folder))
             if len(_launches(firework)) >= ctx.config.label.max_tries:
                 reason = f"its label Firework {firework['fw_id']} failed {len(_launches(firework))} times"
-                report.given_up += label.give_up(ctx, task["frames"], reason)
+                report.given_up += label.give_up(ctx, label.pack(ctx, task["first"], task["count"]), reason)
         launchpad.rerun_fw(firework["fw_id"])
         report.rerun.append(firework["fw_id"])
 
