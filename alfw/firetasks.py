@@ -10,7 +10,7 @@ from typing import Any
 from fireworks import FiretaskBase, FWAction, LaunchPad, explicit_serialize
 
 from alfw.config import CampaignConfig
-from alfw.core.errors import ConfigError, ExecutableError, StoreError
+from alfw.core.errors import ConfigError, ExecutableError, PluginError, StoreError
 from alfw.steps import decide, evaluate, label, merge, sample, screen, select, start, train
 from alfw.steps.context import Context
 from alfw.store import Store
@@ -56,7 +56,7 @@ class Stage(FiretaskBase):
                     store, self["campaign"], self["round"], Path(folder), env=env, progress=_progress
                 )
                 return self.work(ctx)
-            except (merge.HoldError, ExecutableError, ConfigError) as error:
+            except (merge.HoldError, ExecutableError, PluginError, ConfigError) as error:
                 control.pause(self.launchpad, store, self["campaign"], str(error))
                 return control.give_back(self.launchpad, self.fw_id)
 

@@ -88,8 +88,12 @@ def pool_shard(exploration: Exploration) -> bytes:
 
 
 def trajectory_id(ctx: Context, part: int, walker: int) -> str:
-    """Name of one walker's trajectory; the side of its labels hangs on it for good."""
-    return f"{ctx.campaign}/r{ctx.round:03d}/s{part}/w{walker}"
+    """Name of one walker's trajectory; the side of its labels hangs on it for good.
+
+    A file is the same trajectory in every round that reads it.
+    """
+    when = "files" if isinstance(ctx.plugins.samplers[part], ReadsFiles) else f"r{ctx.round:03d}"
+    return f"{ctx.campaign}/{when}/s{part}/w{walker}"
 
 
 def _event_record(ctx: Context, event: Event) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from alfw.config import CampaignConfig
 from alfw.core.errors import CampaignConflictError, StoreError
 from alfw.steps import start as start_step
 from alfw.steps.context import Context, load_config
+from alfw.steps.decide import stop_reason
 from alfw.store import Store
-from alfw.workflow.rounds import continue_campaign
+from alfw.workflow.rounds import continue_campaign, open_round
 
 PACKAGES = ("alfw", "ase", "custodian", "fireworks", "numpy", "pymongo")
 OPEN = ("WAITING", "READY", "RESERVED")
@@ -196,7 +197,22 @@ def revise(launchpad: LaunchPad, store: Store, config: CampaignConfig) -> int:
         )
     number = len(store.get_campaign(config.name)["revisions"]) + 1
     store.add_revision(config.name, number, config.raw, config.id, software())
+    if state(store, config.name) == "ended":
+        _reopen(launchpad, store, config)
     return number
+
+
+def _reopen(launchpad: LaunchPad, store: Store, config: CampaignConfig) -> None:
+    """Let an ended campaign go on if its new stop rules do: with the next round, or the one that was stopped."""
+    newest = store.rounds(config.name)[-1]["number"]
+    if store.get_result(config.name, newest, "decide") is None:
+        store.set_state(config.name, "running")
+        continue_campaign(launchpad, store, config.name)
+        return
+    ctx = Context(store, config, newest, Path(tempfile.gettempdir()))
+    if stop_reason(ctx) is None:
+        store.set_state(config.name, "running")
+        open_round(launchpad, store, config.name, newest + 1, claimed_by=None)
 
 
 def prepare(launchpad: LaunchPad) -> bool:
