@@ -216,6 +216,25 @@ def test_atom_energy_function_gives_the_same_energies_without_e0(potential: JaxP
         assert (np.asarray(f(member, beyond, species, pad, pad)) == np.asarray(no_edges)).all()
 
 
+def test_members_at_once_or_one_by_one_say_the_same(weights: list[Path]):
+    """A GPU evaluates all members in one batch; both ways exist on every device."""
+    from alfw.models._nequix_potential import NequixPotential
+
+    one_by_one, at_once = (NequixPotential(weights, at_once=way).predict(MIXTURE) for way in (False, True))
+    assert at_once.energy == pytest.approx(one_by_one.energy, abs=2e-5)
+    for mine, theirs in zip(at_once.forces, one_by_one.forces, strict=True):
+        assert mine == pytest.approx(theirs, abs=5e-6)
+
+
+@pytest.mark.parametrize("atoms", [1, 20, 10_000])
+def test_the_batch_size_changes_nothing(potential: JaxPotential, weights: list[Path], atoms: int):
+    frames = [ethanol(i) for i in range(11)]
+    said = NequixModel(**TINY, atoms_per_batch=atoms).load(weights).predict(frames)
+    reference = potential.predict(frames)
+    assert said.energy == pytest.approx(reference.energy, abs=2e-5)
+    assert np.array(said.forces) == pytest.approx(np.array(reference.forces), abs=5e-6)
+
+
 def test_what_cannot_be_predicted_is_named(potential: JaxPotential):
     with pytest.raises(TrainingError, match="does not know Si .it knows H, C, O, Cu.") as error:
         potential.predict([ethanol(), Frame([14], np.zeros((1, 3)))])

@@ -133,6 +133,25 @@ def test_same_seed_same_weights_other_seed_other_member(fitted):
     assert NequixModel(**TINY).load([first[0], other[0]]).members == 2
 
 
+def test_the_next_member_and_the_next_round_compile_nothing(fitted):
+    data = TrainingData(mixture(0))
+    shared = NequixModel(**TINY).statistics(data)
+    fitted(TrainingData(data.train, mixture(1, 4), shared), **training(steps=7))
+    compiled: list[str] = []
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    fitted(TrainingData(data.train, mixture(1, 4), shared), 1, **training(steps=7))
+    larger = [*data.train, *mixture(0, 4)]
+    fitted(TrainingData(larger, mixture(1, 4), shared), 0, **training(steps=7))
+    before = len(compiled)
+    jax.jit(lambda x: x * 3.25 + 1)(np.float32(2))
+    assert before == 0 and len(compiled) == 1  # the listener works
+
+
 @pytest.mark.slow
 def test_stress_labels_are_learnt(fitted):
     items = [emt(atoms, stress=True) for atoms in rattled(bulk("Cu"), 16, 5, 0.05)]
@@ -198,6 +217,8 @@ def test_what_cannot_be_trained_is_said(fitted, tmp_path):
         model.train(TrainingData([]), 0, None, tmp_path, Resources())
     with pytest.raises(TrainingError, match="does not know Au .it knows Cu."):
         fitted(TrainingData(data.train, statistics=model.statistics(TrainingData([emt(METAL)]))))
+    with pytest.raises(TrainingError, match="ask for a gpu"):
+        model.train(data, 0, None, tmp_path, Resources(device="gpu"))
     bad = Labeled(data.train[0].frame, Label(np.nan, data.train[0].label.forces))
     with pytest.raises(TrainingError, match="not finite"):
         fitted(TrainingData([*data.train, bad]))

@@ -92,4 +92,5 @@ def reference_sums(frames: Sequence[Frame], reference: Mapping[int, float]) -> F
             f"no atomic reference energy for Z = {missing}: refit the statistics of the model"
         )
     species = sorted(reference)
-    return compositions(frames, species) @ np.array([reference[z] for z in species], np.float64)
+    energies = np.array([reference[z] for z in species], np.float64)
+    return compositions(frames, species).astype(np.float64) @ energies

@@ -25,7 +25,7 @@ def use_compilation_cache() -> None:
     In ``$ALFW_CACHE`` or ``~/.cache/alfw``; one folder per kind of CPU, because home directories are shared by nodes
     whose processors differ and XLA compiles for the instructions of the one at hand.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     root = Path(os.environ.get("ALFW_CACHE") or Path.home() / ".cache" / "alfw")
     jax.config.update("jax_compilation_cache_dir", str(root / "jax" / _processor()))

@@ -24,6 +24,7 @@ from alfw.models._nequix_network import Program, energy_and_gradient, load, prog
 from alfw.models.graphs import Graphs, Shape, atom_bucket, bucket, species_index, stack
 
 CPU_ATOMS, GPU_ATOMS = 256, 16384  # atoms in a batch: what fits a core's cache, what fills a GPU
+QUEUED = 4  # batches per worker whose arrays may wait in memory
 TOO_WIDE = 1.3  # a compiled shape is used for graphs that need fewer edges, up to this ratio
 
 
@@ -74,8 +75,10 @@ class NequixPotential:
         E0, added in float64.
     """
 
-    def __init__(self, weights: Sequence[Path], atoms_per_batch: int | None = None) -> None:
-        """Load `weights`, one ``.nqx`` a member.
+    def __init__(
+        self, weights: Sequence[Path], atoms_per_batch: int | None = None, at_once: bool | None = None
+    ) -> None:
+        """Load `weights`, one ``.nqx`` a member; `at_once` as in `evaluator`, None = on a GPU.
 
         Raises
         ------
@@ -93,9 +96,10 @@ class NequixPotential:
                 )
         self._program = program(specs[0])
         self._params = stacked(params)
-        self._gpu = jax.default_backend() == "gpu"
-        self._workers = 1 if self._gpu else cores()
-        self._atoms_per_batch = atoms_per_batch or (GPU_ATOMS if self._gpu else CPU_ATOMS)
+        gpu = jax.default_backend() == "gpu"
+        self._at_once = gpu if at_once is None else at_once
+        self._workers = 1 if gpu else cores()
+        self._atoms_per_batch = atoms_per_batch or (GPU_ATOMS if gpu else CPU_ATOMS)
         self._shapes: list[Shape] = []
         self._compiled: set[tuple[Any, ...]] = set()
         self.species: tuple[int, ...] = specs[0].atomic_numbers
@@ -118,11 +122,7 @@ class NequixPotential:
             A frame is periodic in some directions only.
         """
         kinds = species_index(frames, self.species)
-        with ThreadPoolExecutor(
-            self._workers
-        ) as pool:  # the networks are too small for XLA to share one out itself
-            pending = [self._evaluate(frames, kinds, chosen, pool) for chosen in self._batches(frames)]
-            blocks = [future.result() for future in pending]
+        blocks = self._blocks(frames, kinds)
         energy = np.tile(reference_sums(frames, self.reference_eV), (self.members, 1))
         forces: list[Float] = [np.empty(0)] * len(frames)
         stress: list[Float | None] = [None] * len(frames)
@@ -135,6 +135,19 @@ class NequixPotential:
                 if w is not None and frames[i].periodic:
                     stress[i] = w[:, b] / abs(np.linalg.det(frames[i].cell))
         return Prediction(energy=energy, forces=forces, stress=stress)
+
+    def _blocks(self, frames: Sequence[Frame], kinds: Sequence[NDArray[np.int32]]) -> list[Block]:
+        """All batches; a bounded number of them is on its way at a time.
+
+        Batches run beside each other because the networks are too small for XLA to share one out among the cores.
+        """
+        pending: list[Future[Block]] = []
+        with ThreadPoolExecutor(self._workers) as pool:
+            for i, chosen in enumerate(self._batches(frames)):
+                if i >= QUEUED * self._workers:
+                    pending[i - QUEUED * self._workers].result()
+                pending.append(self._evaluate(frames, kinds, chosen, pool))
+        return [future.result() for future in pending]
 
     def _batches(self, frames: Sequence[Frame]) -> list[list[int]]:
         """Indices of the frames of each batch, largest frames first, so that a batch needs little padding."""
@@ -164,7 +177,7 @@ class NequixPotential:
         needed = Shape(self._batch_size(largest), atom_bucket(largest), max(map(len, edges)))
         graphs = stack(frames, edges, kinds, self._shape(needed), self.cutoff_A)
         periodic = any(frame.periodic for frame in frames)
-        compute = evaluator(self._program, periodic, self._gpu)
+        compute = evaluator(self._program, periodic, self._at_once)
         signature = (graphs.vectors.shape, graphs.mask.shape, periodic)
         future = pool.submit(lambda: Block(chosen, *jax.block_until_ready(compute(self._params, graphs))))
         if signature not in self._compiled:

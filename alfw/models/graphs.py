@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -18,6 +18,7 @@ from alfw.core.errors import TrainingError
 from alfw.core.frame import Frame
 from alfw.core.neighbours import Edges
 
+Array = Any  # of numpy on the host, of jax on the device
 EDGE_STEP = 8
 GROWTH = 1.125
 
@@ -40,11 +41,11 @@ class Graphs(NamedTuple):
         True for real atoms.
     """
 
-    vectors: NDArray[np.float32]
-    senders: NDArray[np.int32]
-    receivers: NDArray[np.int32]
-    species: NDArray[np.int32]
-    mask: NDArray[np.bool_]
+    vectors: Array
+    senders: Array
+    receivers: Array
+    species: Array
+    mask: Array
 
 
 class Shape(NamedTuple):
