@@ -7,9 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fireworks.core.fworker import FWorker
-
 from alfw.cli.output import say
+from alfw.cli.work import this_fworker
 from alfw.config import CampaignConfig
 from alfw.core.protocols import label
 from alfw.core.records import Labeled, Pool, TrainingData
@@ -19,7 +18,7 @@ from alfw.steps.start import Import
 
 def dry_run(config: CampaignConfig, data: Import) -> dict[str, Any]:
     """What one frame gave: label, a model trained on it, exploration with that, selection from that."""
-    plugins = config.plugins(FWorker.from_dict({"name": "", "category": "", "query": "{}"}).env or None)
+    plugins = config.plugins(this_fworker().env)
     resources = config.file.resources
     frame = next(entry.frame for entry in data.entries if entry.side == "train")
     with tempfile.TemporaryDirectory(prefix="alfw_") as name:
