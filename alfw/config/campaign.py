@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from alfw.config.messages import one_line
 from alfw.config.sections import CampaignFile, LabelStage, Section, SelectStage
 from alfw.core.errors import ConfigError, PluginError
 from alfw.core.ids import content_id
 from alfw.core.protocols import Labeler, Model, Sampler, Selector
 from alfw.core.registry import plugin_class
 
-PLACEHOLDER = re.compile(r"^>>([A-Za-z_][A-Za-z0-9_]*)<<$")
+SECTIONS = ("model", "sample", "select", "label")  # of plug-ins
+PLACEHOLDER = re.compile(r">>([A-Za-z_][A-Za-z0-9_]*)<<")
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,22 @@ class CampaignConfig:
         """SHA-256 of the content."""
         return content_id("campaign", {"config": self.raw})
 
-    def plugins(self, env: Mapping[str, Any] | None) -> Plugins:
+    def plugins(self, env: Mapping[str, Any] | None, resolve: Collection[str] = SECTIONS) -> Plugins:
         """The plug-ins, with every `>>name<<` replaced by the worker's own value (None: left as it is).
+
+        Parameters
+        ----------
+        resolve : collection of str
+            The sections to replace them in: a worker has the values for its own work only.
 
         Raises
         ------
         ConfigError
             A plug-in is unknown or refuses an option, or the worker's env lacks a name.
         """
-        sections = {key: self.raw[key] for key in ("model", "sample", "select", "label")}
-        resolved = sections if env is None else _resolve(sections, env)
+        resolved = {key: self.raw[key] for key in SECTIONS}
+        if env is not None:
+            resolved |= {key: _resolve(self.raw[key], env) for key in resolve}
         return Plugins(
             model=_plugin("alfw.models", resolved["model"], "model"),
             samplers=tuple(
@@ -113,22 +121,7 @@ def _validate(model: type[Any], raw: Mapping[str, Any], path: str) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_one_line(error, path)) from None
-
-
-def _one_line(error: ValidationError, path: str) -> str:
-    """``path.of.key: what is wrong; …`` for up to three errors."""
-    texts = []
-    for item in error.errors(include_url=False)[:3]:
-        where = ".".join(str(part) for part in (path, *item["loc"]) if part != "")
-        what = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            what = "unknown key"
-        elif item["type"] != "missing" and not isinstance(item["input"], (dict, list)):
-            what += f" (got {item['input']!r})"
-        texts.append(f"{where}: {what}")
-    more = error.error_count() - len(texts)
-    return "; ".join(texts) + (f"; and {more} more" if more else "")
+        raise ConfigError(one_line(error, model, path)) from None
 
 
 def _plugin(group: str, options: Mapping[str, Any], path: str) -> Any:
@@ -144,17 +137,18 @@ def _plugin(group: str, options: Mapping[str, Any], path: str) -> Any:
 
 
 def _resolve(value: Any, env: Mapping[str, Any]) -> Any:
-    """`value` with every `>>name<<` replaced by ``env[name]``."""
+    """`value` with every `>>name<<` replaced by ``env[name]``, of whatever type where it is the whole value."""
     if isinstance(value, Mapping):
         return {key: _resolve(item, env) for key, item in value.items()}
     if isinstance(value, list):
         return [_resolve(item, env) for item in value]
-    match = PLACEHOLDER.match(value) if isinstance(value, str) else None
-    if match is None:
+    if not isinstance(value, str):
         return value
-    if match[1] not in env:
-        raise ConfigError(f"{value}: the env of this worker's my_fworker.yaml has no {match[1]!r}")
-    return env[match[1]]
+    for name in PLACEHOLDER.findall(value):
+        if name not in env:
+            raise ConfigError(f"{value}: the env of this worker's my_fworker.yaml has no {name!r}")
+    whole = PLACEHOLDER.fullmatch(value)
+    return env[whole[1]] if whole else PLACEHOLDER.sub(lambda match: str(env[match[1]]), value)
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from alfw.core.records import Resources
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*[a-z0-9]$", max_length=60)]
+
+def _shaped(pattern: str, words: str) -> AfterValidator:
+    """A validator of text that says in words what a regular expression only shows."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(words)
+        return value
+
+    return AfterValidator(check)
+
+
+NAME_RULE = "must be 2 to 60 lower-case letters (a-z), digits and hyphens, a letter first and no hyphen last"
+# FireWorks and file names have to bear it, and it must not look like a date.
+Name = Annotated[str, _shaped(r"[a-z][a-z0-9-]{0,58}[a-z0-9]", NAME_RULE)]
+Walltime = Annotated[str, _shaped(r"\d+:[0-5]\d:[0-5]\d", "must be HH:MM:SS, in quotes")]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 UNAVAILABLE = "not available in this version"
 
@@ -18,7 +42,7 @@ UNAVAILABLE = "not available in this version"
 class Section(BaseModel):
     """A part of campaign.yaml: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SystemSection(Section):
@@ -70,7 +94,7 @@ class StageResources(Section):
 
     category: Name | None = None
     queue: str | None = None
-    walltime: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d$")] | None = None
+    walltime: Walltime | None = None
     nodes: PositiveInt | None = None
     ntasks: PositiveInt = 1
     mem_GB: PositiveFloat | None = None
@@ -159,7 +183,7 @@ class CampaignFile(Section):
 
     schema_version: Literal[1]
     name: Name
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     system: SystemSection = SystemSection()
     data: DataSection
     model: dict[str, Any]
