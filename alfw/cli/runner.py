@@ -28,9 +28,7 @@ PATIENCE_SECONDS = 5.0  # between two looks at what is stuck
 
 def run_campaign(file: Path, workers: int, launchpad: Path | None, as_json: bool) -> int:
     """Work on the campaign of this file until it ends; the exit code."""
-    config, data = checked_campaign(file)
-    if data.note:
-        output.say(data.note)
+    config, _ = checked_campaign(file)
     pad_file = launchpad or launchpad_file()
     pad, store = _database(pad_file, file.resolve().parent)
     pad_file = pad_file or file.resolve().parent / "my_launchpad.yaml"

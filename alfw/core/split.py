@@ -72,7 +72,8 @@ def split_note(trajectories: Sequence[str | None], valid: float, test: float) ->
     """One line for the user where `split_sides` gives a weak split of these frames, else None."""
     named = [t for t in trajectories if t is not None]
     loose, needed = len(trajectories) - len(named), _needed(valid, test)
-    advice = "split by contiguous blocks, whose ends have near twins on another side: better give a test set"
+    better = "a test set" if test > 0 else "trajectory ids"
+    advice = f"split by contiguous blocks, whose ends have near twins on another side: better give {better}"
     if needed > 1 and 0 < len(set(named)) < needed:
         return f"{len(named)} frames of too few trajectories ({len(set(named))}) were {advice}"
     if needed > 1 and 0 < loose < FEW_FRAMES:
