@@ -209,6 +209,15 @@ def test_the_best_weights_are_kept_only_when_validation_is_worth_trusting(fitted
     assert metrics["valid_force_rmse_eV_per_A"] <= fixed["valid_force_rmse_eV_per_A"] * 1.05
 
 
+def test_progress_counts_steps_and_metrics_are_json(tmp_path):
+    said: list[str] = []
+    model = NequixModel(**{**TINY, **training(steps=5)})
+    weights = model.train(TrainingData(mixture(0)), 0, None, tmp_path, Resources(), said.append)
+    assert weights.parent == tmp_path and len(said) == 1 and said[0].startswith("step 5/5, loss ")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["seed"] == 0 and metrics["wall_s"] > 0 and metrics["valid_force_rmse_eV_per_A"] is None
+
+
 def test_what_cannot_be_trained_is_said(fitted, tmp_path):
     model, data = NequixModel(**TINY), TrainingData(mixture(0))
     with pytest.raises(TrainingError, match="start_from is not available"):
@@ -226,7 +235,7 @@ def test_what_cannot_be_trained_is_said(fitted, tmp_path):
 
 @pytest.mark.slow
 def test_ethanol_gfn2_from_scratch(fitted):
-    """Interactions of a molecule whose total energy is hundreds of eV, from 40 labels, with progress reported."""
+    """Interactions of a molecule whose total energy is hundreds of eV, from 40 labels."""
     tblite = pytest.importorskip("tblite.ase")
     calculator = tblite.TBLite(method="GFN2-xTB", verbosity=0)
     items = []

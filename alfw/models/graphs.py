@@ -6,7 +6,6 @@ rounded to float32 only then; forces and stress follow from dE/dvector, so no po
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,6 @@ from alfw.core.neighbours import Edges
 
 Array = Any  # of numpy on the host, of jax on the device
 EDGE_STEP = 8
-GROWTH = 1.125
 
 
 class Graphs(NamedTuple):
@@ -61,11 +59,9 @@ class Shape(NamedTuple):
 
 
 def bucket(count: int, step: int = EDGE_STEP) -> int:
-    """The first of a row of sizes, growing by 1/8 (at least by `step`), that is not below `count`."""
-    size = step
-    while size < count:
-        size = step * math.ceil(max(size * GROWTH, size + 1) / step)
-    return size
+    """`count` rounded up to five significant binary digits, and to a multiple of `step`: few sizes, little padding."""
+    quantum = max(step, 1 << max(count.bit_length() - 5, 0))
+    return max(-(-count // quantum), 1) * quantum
 
 
 def atom_bucket(count: int) -> int:
