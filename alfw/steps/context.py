@@ -70,8 +70,18 @@ class Context:
 
     @cached_property
     def plugins(self) -> Plugins:
-        """The campaign's plug-ins on this worker."""
-        return self.config.plugins(self.env)
+        """The campaign's plug-ins as it states them, `>>name<<` left: the same, with the same ids, on every worker."""
+        return self.config.plugins(None)
+
+    def at_work(self, section: str) -> Plugins:
+        """The plug-ins, those of this section with the worker's own values for `>>name<<`: ready to work.
+
+        Raises
+        ------
+        ConfigError
+            The worker's env lacks a name.
+        """
+        return self.config.plugins(self.env, (section,))
 
     def resources(self, stage: str) -> StageResources:
         """What the campaign asks for at this stage."""

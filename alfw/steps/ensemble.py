@@ -53,7 +53,8 @@ def save_members(ctx: Context, ensemble: str, directory: Path) -> list[Path]:
 
 def load_potential(ctx: Context, ensemble: str) -> Potential:
     """The ensemble, ready to predict."""
-    return ctx.plugins.model.load(save_members(ctx, ensemble, ctx.workdir / f"ensemble_{ensemble[:12]}"))
+    weights = save_members(ctx, ensemble, ctx.workdir / f"ensemble_{ensemble[:12]}")
+    return ctx.at_work("model").model.load(weights)
 
 
 def driving_ensemble(ctx: Context) -> str:

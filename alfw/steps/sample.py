@@ -109,7 +109,7 @@ def _event_record(ctx: Context, event: Event) -> dict[str, Any]:
 
 def _sampler(ctx: Context, part: int) -> Sampler:
     """The sampler, with the files it reads fetched from the store."""
-    sampler = ctx.plugins.samplers[part]
+    sampler = ctx.at_work("sample").samplers[part]
     if not isinstance(sampler, ReadsFiles):
         return sampler
     folder = ctx.workdir / "inputs"

@@ -53,7 +53,7 @@ def _lineage(ctx: Context, data: TrainingData) -> dict[str, Any] | None:
 
 
 def _train(ctx: Context, k: int, data: TrainingData) -> Outcome:
-    model, store = ctx.plugins.model, ctx.store
+    model, store = ctx.at_work("model").model, ctx.store
     dataset = ctx.result("merge")["outputs"]["dataset"]
     seeds = [ctx.seed("train", j) for j in range(model.members)]
     ensemble = ensemble_id(ctx, dataset, seeds)
