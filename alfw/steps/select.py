@@ -43,8 +43,10 @@ class Screened:
 
 
 def run(ctx: Context) -> dict[str, Any]:
-    """The committed selection of this round."""
-    return ctx.once("select", 0, lambda: _select(ctx))
+    """The committed selection of this round; its candidates are recorded from the committed one only."""
+    result = ctx.once("select", 0, lambda: _select(ctx))
+    ctx.store.put_candidates(ctx.campaign, ctx.round, ctx.get_json(result["outputs"]["candidates"]))
+    return result
 
 
 def _select(ctx: Context) -> Outcome:
@@ -55,7 +57,7 @@ def _select(ctx: Context) -> Outcome:
     audit = draw_audit(pool, fresh, settings.audit_frames, ctx.seed("select", "audit"))
     rest = np.setdiff1d(np.flatnonzero(fresh), audit)
     labelled = frames_on(ctx, rows, "train", "valid") + [pool.frames[i] for i in audit]
-    selection = ctx.plugins.selector.select(
+    selection = ctx.at_work("select").selector.select(
         Pool([pool.frames[i] for i in rest], pool.force_std[rest], pool.max_force[rest], labelled),
         limit=settings.max_frames,
         seed=ctx.seed("select"),
@@ -64,7 +66,6 @@ def _select(ctx: Context) -> Outcome:
     picks += [(int(rest[choice.index]), choice.reason, choice.score) for choice in selection.chosen]
     candidates = [_candidate(ctx, pool, *pick) for pick in picks]
     ctx.store.put_frames([pool.frames[i] for i, _, _ in picks])
-    ctx.store.put_candidates(ctx.campaign, ctx.round, candidates)
     counts = {
         "n_pool": len(pool.frames),
         "n_candidates": len(rest),
