@@ -7,12 +7,11 @@ repeated.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alfw.core.errors import LabelError, StoreError
+from alfw.core.errors import ExecutableError, LabelError, StoreError
 from alfw.core.frame import Frame
 from alfw.core.records import Label, Run
 from alfw.steps.context import Context
@@ -26,6 +25,12 @@ class WorkerDiedError(LabelError):
     """The worker died (or was killed) each time this frame was computed."""
 
     failure_class = "NODE_LOST"
+
+
+class StoppedError(LabelError):
+    """The user stopped the worker while it computed this frame."""
+
+    failure_class = "STOPPED"
 
 
 @dataclass
@@ -76,13 +81,13 @@ def calculate(ctx: Context, frame_ids: Sequence[str]) -> None:
     LabelError
         Something hit the worker, not the frame (program missing, disk full, walltime): rerun elsewhere.
     """
-    labeler = ctx.plugins.labeler
+    labeler = ctx.at_work("label").labeler  # without its values a worker stops here, before it claims a frame
     open_ = unfinished(ctx, frame_ids)
     if not open_:
         return
     frames = dict(zip(open_, ctx.store.get_frames(open_), strict=True))
     with Claims(ctx.store, ctx.campaign) as claims:
-        buffer = Buffer(ctx, claims, labeler.theory().id, patient=labeler.in_process)
+        buffer = Buffer(ctx, claims, ctx.plugins.labeler.theory().id, patient=labeler.in_process)
         try:
             while open_:
                 later = [i for i in open_ if not _attempt(ctx, frames[i], buffer)]
@@ -112,29 +117,53 @@ def _attempt(ctx: Context, frame: Frame, buffer: Buffer) -> bool:
     if not unfinished(ctx, [frame.id]):  # somebody finished it between our look and our claim
         buffer.claims.done(frame.id, buffer.theory)
         return True
-    attempt = ctx.store.latest_attempts([frame.id], buffer.theory).get(frame.id, 0) + 1
-    limit = ctx.config.label.max_tries
-    if claim.tries > limit:
-        died = WorkerDiedError(
-            f"no result in {limit} tries: the worker was lost, or the calculation stopped, each time"
-        )
-        record_failure(ctx, frame.id, died, final=True, attempt=attempt)
+    failures = [f for f in ctx.store.records_of_frame("failures", frame.id) if f["theory"] == buffer.theory]
+    attempts = ctx.store.latest_attempts([frame.id], buffer.theory)
+    attempt = 1 + max([attempts.get(frame.id, 0), *(failure["attempt"] for failure in failures)])
+    run = _run(ctx, frame, attempt, claim.tries, [f for f in failures if f["campaign"] == ctx.campaign])
+    if run is None:
         buffer.claims.done(frame.id, buffer.theory)
-        return True
-    buffer.add(frame.id, attempt, _run(ctx, frame, buffer, attempt))
+    else:
+        buffer.add(frame.id, attempt, run)
     return True
 
 
-def _run(ctx: Context, frame: Frame, buffer: Buffer, attempt: int) -> Run:
-    """The raw output; an error of the worker is recorded, together with an empty run, and passed on."""
+def _run(
+    ctx: Context, frame: Frame, attempt: int, claimed: int, failures: Sequence[Mapping[str, Any]]
+) -> Run | None:
+    """The raw output; None after a final failure. An error of the worker is recorded and passed on.
+
+    Parameters
+    ----------
+    claimed : int
+        How often this campaign has begun with this frame. What it began without leaving a failure, it lost.
+    failures : sequence of failure records
+        Those of this frame in this campaign.
+    """
+    limit = ctx.config.label.max_tries
+    if claimed - len(failures) > limit:
+        text = f"no result in {limit} tries: the worker was lost, or the calculation stopped, each time"
+        record_failure(ctx, frame.id, WorkerDiedError(text), final=True, attempt=attempt)
+        return None
     workdir = ctx.workdir / frame.id[:16]
     workdir.mkdir(parents=True, exist_ok=True)
     try:
-        return ctx.plugins.labeler.run(frame, workdir, ctx.resources("label").resources())
+        return ctx.at_work("label").labeler.run(frame, workdir, ctx.resources("label").resources())
     except LabelError as error:
-        ctx.store.put_runs(buffer.theory, {frame.id: (attempt, Run(files={}))})
-        record_failure(ctx, frame.id, error, final=False, attempt=attempt)
+        final = error.policy != "pause" and counted(failures) + 1 >= limit
+        record_failure(ctx, frame.id, error, final=final, attempt=attempt)
+        if not final:
+            raise
+    except KeyboardInterrupt:
+        record_failure(ctx, frame.id, StoppedError("stopped by the user"), final=False, attempt=attempt)
         raise
+    return None
+
+
+def counted(failures: Sequence[Mapping[str, Any]]) -> int:
+    """How many of these failures say something of the frame, or of a calculation on a worker that could do it."""
+    elsewhere = (ExecutableError.failure_class, StoppedError.failure_class)
+    return sum(failure["class"] not in elsewhere for failure in failures)
 
 
 def judge(ctx: Context, frame_ids: Sequence[str]) -> dict[str, int]:
@@ -148,7 +177,6 @@ def judge(ctx: Context, frame_ids: Sequence[str]) -> dict[str, int]:
     labeler, store = ctx.plugins.labeler, ctx.store
     theory = labeler.theory()
     failures = store.failures(ctx.campaign, frame_ids, theory.id)
-    tries = Counter(failure["frame"] for failure in failures)
     given_up = {failure["frame"] for failure in failures if failure["final"]}
     labelled = store.labelled(frame_ids, theory.id)
     pending = [i for i in frame_ids if i not in labelled and i not in given_up]
@@ -162,7 +190,8 @@ def judge(ctx: Context, frame_ids: Sequence[str]) -> dict[str, int]:
         try:
             labels[frame.id] = labeler.parse(frame, run)
         except LabelError as error:
-            final = error.policy == "final" or tries[frame.id] + 1 >= ctx.config.label.max_tries
+            tries = counted([failure for failure in failures if failure["frame"] == frame.id]) + 1
+            final = error.policy == "final" or tries >= ctx.config.label.max_tries
             record_failure(ctx, frame.id, error, run.corrections, final=final, attempt=attempt)
             retry = retry if final else error
     attempts = {i: run_id(i, theory.id, runs[i][0]) for i in labels}
@@ -197,10 +226,22 @@ def record_failure(
 
 
 def give_up(ctx: Context, frame_ids: Sequence[str], reason: str) -> int:
-    """Write a final failure for each frame that has no label, run or final failure yet; how many there were."""
-    left = unfinished(ctx, frame_ids)
-    attempts = ctx.store.latest_attempts(left, ctx.plugins.labeler.theory().id)
-    for frame_id in left:
-        died = WorkerDiedError(reason)
-        record_failure(ctx, frame_id, died, final=True, attempt=attempts.get(frame_id, 0) + 1)
-    return len(left)
+    """Write a final failure for each frame that was tried and has neither label nor final failure; how many."""
+    theory, store = ctx.plugins.labeler.theory().id, ctx.store
+    failures = {failure["frame"]: failure for failure in store.failures(ctx.campaign, frame_ids, theory)}
+    runs = store.latest_attempts(frame_ids, theory)
+    settled = store.labelled(frame_ids, theory) | {i for i, failure in failures.items() if failure["final"]}
+    tried = [i for i in frame_ids if i not in settled and (i in failures or i in runs)]
+    for frame_id in tried:
+        last = failures.get(frame_id, {})
+        store.put_failure(
+            ctx.campaign,
+            frame_id,
+            theory,
+            attempt=max(runs.get(frame_id, 0), last.get("attempt", 0)),
+            failure_class=last.get("class", LabelError.failure_class),
+            signature=last.get("signature", reason),
+            message=reason,
+            final=True,
+        )
+    return len(tried)
