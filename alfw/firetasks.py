@@ -45,10 +45,11 @@ class Stage(FiretaskBase):
         ):
             return FWAction(defuse_workflow=True, exit=True)
         state = control.state(store, self["campaign"])
-        if state == "ended":
-            return FWAction(defuse_workflow=True, exit=True)
+        if state == "ended":  # a rerun of what was done changes nothing; what was stopped does not begin
+            decided = store.get_result(self["campaign"], self["round"], "decide") is not None
+            return FWAction(defuse_workflow=not decided, exit=True)
         if state == "paused":
-            return control.give_back(self.launchpad, self.fw_id)
+            return self._give_back(store)
         env = fw_spec.get("_fw_env") or {}
         with tempfile.TemporaryDirectory(prefix="alfw_", ignore_cleanup_errors=True) as folder:
             try:
@@ -56,9 +57,15 @@ class Stage(FiretaskBase):
                     store, self["campaign"], self["round"], Path(folder), env=env, progress=_progress
                 )
                 return self.work(ctx)
-            except (merge.HoldError, ExecutableError, PluginError, ConfigError) as error:
+            except merge.HoldError as error:
+                store.set_round(self["campaign"], self["round"], held=str(error))
                 control.pause(self.launchpad, store, self["campaign"], str(error))
-                return control.give_back(self.launchpad, self.fw_id)
+            except (ExecutableError, PluginError, ConfigError) as error:
+                control.pause(self.launchpad, store, self["campaign"], str(error))
+        return self._give_back(store)
+
+    def _give_back(self, store: Store) -> FWAction:
+        return control.give_back(self.launchpad, store, self["campaign"], self.fw_id)
 
 
 def _progress(text: str) -> None:
@@ -194,6 +201,6 @@ class Decide(Stage):
         outputs = decide.run(ctx)["outputs"]
         if outputs["continue"]:
             rounds.open_round(self.launchpad, ctx.store, ctx.campaign, ctx.round + 1, claimed_by=self.fw_id)
-        else:
+        elif ctx.store.get_round(ctx.campaign, ctx.round + 1) is None:  # else it was amended, and went on
             ctx.store.set_state(ctx.campaign, "ended", outputs["why"])
         return FWAction(stored_data=outputs)

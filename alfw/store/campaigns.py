@@ -139,7 +139,7 @@ def set_round(store: HasDatabase, campaign: str, number: int, **fields: Any) -> 
 
 @verb
 def register_workflow(
-    store: HasDatabase, campaign: str, number: int, expected: str | None, token: str
+    store: HasDatabase, campaign: str, number: int, expected: str | None, token: str | None
 ) -> bool:
     """Make `token` the round's workflow, unless another than `expected` is it by now; whether it is."""
     target, key = collection(store, "rounds"), f"{campaign}/{number}"

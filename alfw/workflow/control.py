@@ -93,7 +93,9 @@ def pause(launchpad: LaunchPad, store: Store, campaign: str, why: str) -> None:
 
 
 def resume(launchpad: LaunchPad, store: Store, campaign: str) -> None:
-    """Let a paused campaign go on; an ended one stays ended.
+    """Let a paused campaign go on; if a stage of its newest round held it, what was found there is accepted.
+
+    An ended one stays ended.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def resume(launchpad: LaunchPad, store: Store, campaign: str) -> None:
             f"campaign {campaign} has ended; `alfw amend FILE` with other stop rules opens it again"
         )
     rounds = store.rounds(campaign)
-    if rounds:
+    if rounds and rounds[-1].get("held"):
         store.set_round(campaign, rounds[-1]["number"], accepted=True)
     store.set_state(campaign, "running")
     query = {"fw_id": {"$in": fireworks_of(launchpad, campaign)}, "state": "PAUSED"}
@@ -123,7 +125,7 @@ def stop(launchpad: LaunchPad, store: Store, campaign: str) -> None:
         launchpad.defuse_wf(workflow["nodes"][0], defuse_all_states=False)
 
 
-def give_back(launchpad: LaunchPad, fw_id: int) -> FWAction:
+def give_back(launchpad: LaunchPad, store: Store, campaign: str, fw_id: int) -> FWAction:
     """Make the running Firework PAUSED as if it had never been launched; for its Firetask to return.
 
     The launch moves to the archived ones, so the rocket's own completion finds no Firework of it to complete, and
@@ -139,6 +141,8 @@ def give_back(launchpad: LaunchPad, fw_id: int) -> FWAction:
             },
         )
         launchpad.workflows.update_one({"nodes": fw_id}, {"$set": {f"fw_states.{fw_id}": "PAUSED"}})
+    if state(store, campaign) == "running":  # resumed meanwhile, perhaps before this one was PAUSED
+        launchpad.resume_fw(fw_id)
     return FWAction(exit=True)
 
 

@@ -36,10 +36,14 @@ def open_round(
     record = store.open_round(campaign, number, revision=revision, claimed_by=claimed_by)
     if workflow_of(launchpad, campaign, number) is not None:
         return False
+    if (
+        record["workflow"] is not None
+    ):  # a dead one: forgotten first, so that the roots of the new one may register it
+        store.register_workflow(campaign, number, expected=record["workflow"], token=None)
     token = uuid4().hex
     ctx = Context.load(store, campaign, number, Path(tempfile.gettempdir()))
     launchpad.add_wf(round_workflow(ctx, token))
-    store.register_workflow(campaign, number, expected=record.get("workflow"), token=token)
+    store.register_workflow(campaign, number, expected=None, token=token)
     return True
 
 
@@ -58,13 +62,14 @@ def continue_campaign(launchpad: LaunchPad, store: Store, campaign: str) -> bool
     """Open the newest unfinished round again when it has no live workflow; True when one was added.
 
     Its results make its stages skip what is done. A round whose decision was committed is finished; when it says to
-    go on and the next round is missing, that one is opened.
+    go on and the next round is missing, that one is opened; when it does not, the campaign has ended.
     """
     rounds = store.rounds(campaign)
     number = rounds[-1]["number"] if rounds else 0
     decision = store.get_result(campaign, number, "decide")
     if decision is not None:
         if not decision["outputs"]["continue"]:
+            store.set_state(campaign, "ended", decision["outputs"]["why"])
             return False
         number += 1
     return open_round(launchpad, store, campaign, number, claimed_by=None)
