@@ -1,21 +1,25 @@
 """Putting right what a killed worker left behind: safe to run twice, and at once.
 
 FireWorks' own `lpad detect_lostruns --rerun` finds Fireworks whose worker died inside a Firetask. The other windows of
-FireWorks 2.1.4 it does not see: a Firework RESERVED without a launch, a completed launch whose workflow was not
-refreshed, a lock left set, Fireworks in no workflow, a round whose record has no workflow.
+FireWorks 2.1.4 it does not see: a Firework RESERVED without a running launch, a completed launch whose workflow was not
+refreshed, a lock left set, a refresh that wrote its Fireworks but not its workflow, Fireworks in no workflow, a round
+whose record has no workflow. Fireworks that are not alfw's are left alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fireworks import LaunchPad
+from fireworks import LaunchPad, Workflow
+from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from alfw.steps import label
@@ -26,6 +30,8 @@ from alfw.workflow.rounds import continue_campaign
 
 LOCK_SECONDS = 15.0  # a lock seen this long without any change to its workflow is stale
 GRACE_SECONDS = 60.0  # between two writes that belong together; a live worker takes milliseconds
+OURS = {"spec._tasks._fw_name": {"$regex": r"^\{\{alfw\.firetasks\."}}
+OVER = ("COMPLETED", "ARCHIVED", "DEFUSED")
 
 
 @dataclass
@@ -35,7 +41,7 @@ class Report:
     Attributes
     ----------
     given_up : int
-        Frames that got a final failure because their label Firework failed `max_tries` times.
+        Frames that got a final failure because their label Firework failed too often.
     """
 
     unlocked: list[int] = field(default_factory=list)
@@ -71,27 +77,39 @@ def reconcile(
     """
     report = Report()
     report.unlocked = _unlock(launchpad, lock_s)
-    expiration = RUN_EXPIRATION_SECS if expiration_s is None else expiration_s
-    _, report.lost, _ = launchpad.detect_lostruns(expiration_secs=expiration, rerun=True)
-    report.refreshed = _refresh(launchpad, grace_s)
     report.released = _release(launchpad, grace_s)
+    open_ = {**OURS, "state": {"$nin": OVER}}
+    expiration = RUN_EXPIRATION_SECS if expiration_s is None else expiration_s
+    _, report.lost, _ = launchpad.detect_lostruns(expiration_secs=expiration, rerun=True, query=open_)
+    report.refreshed = _refresh(launchpad, grace_s)
     report.orphans = _delete_orphans(launchpad, grace_s)
     for campaign in store.list_campaigns():
         if campaign["state"] == "running":
-            _rerun_labels(launchpad, store, campaign["_id"], report)
-            started = store.get_result(campaign["_id"], 0, "start") is not None
-            if (
-                started
-                and _idle(launchpad, campaign["_id"])
-                and continue_campaign(launchpad, store, campaign["_id"])
-            ):
-                report.opened.append(campaign["_id"])
+            _reconcile_campaign(launchpad, store, campaign["_id"], report)
     return report
+
+
+def _reconcile_campaign(launchpad: LaunchPad, store: Store, campaign: str, report: Report) -> None:
+    """What can be put right only while a campaign runs: FIZZLED Fireworks, and a round without a workflow."""
+    of_it = [{"fw_id": {"$in": fireworks_of(launchpad, campaign)}}, {"spec._tasks.campaign.name": campaign}]
+    for firework in launchpad.fireworks.find({"$or": of_it, "state": "FIZZLED"}):
+        if _worth_a_rerun(launchpad, store, campaign, firework, report):
+            launchpad.rerun_fw(firework["fw_id"])
+            report.rerun.append(firework["fw_id"])
+    started = store.get_result(campaign, 0, "start") is not None
+    if started and _idle(launchpad, campaign) and continue_campaign(launchpad, store, campaign):
+        report.opened.append(campaign)
+
+
+def _ours(launchpad: LaunchPad, workflow: Mapping[str, Any]) -> bool:
+    """Whether a workflow is one of alfw's."""
+    return launchpad.fireworks.find_one({"fw_id": {"$in": workflow["nodes"]}, **OURS}, {"_id": 1}) is not None
 
 
 def _unlock(launchpad: LaunchPad, lock_s: float) -> list[int]:
     """Take away locks that stood still for `lock_s`; first fw_id of each workflow."""
-    locked = list(launchpad.workflows.find({"locked": True}, {"updated_on": 1, "nodes": 1, "fw_states": 1}))
+    fields = {"updated_on": 1, "nodes": 1, "fw_states": 1}
+    locked = [seen for seen in launchpad.workflows.find({"locked": True}, fields) if _ours(launchpad, seen)]
     if not locked:
         return []
     time.sleep(lock_s)
@@ -114,73 +132,127 @@ def _older_than(seconds: float) -> Any:
     return [{"updated_on": {"$lt": limit.isoformat()}}, {"updated_on": {"$lt": limit}}]
 
 
-def _refresh(launchpad: LaunchPad, grace_s: float) -> list[int]:
-    """Refresh Fireworks that still look RUNNING (or RESERVED) although their launch has ended."""
-    refreshed = []
-    query = {"state": {"$in": ["RUNNING", "RESERVED"]}, "launches": {"$ne": []}, "$or": _older_than(grace_s)}
-    for firework in launchpad.fireworks.find(query, {"fw_id": 1, "launches": 1}):
-        ended = {"launch_id": {"$in": firework["launches"]}, "state": {"$in": ["COMPLETED", "FIZZLED"]}}
-        if launchpad.launches.find_one(ended, {"launch_id": 1}) is not None:
-            launchpad._refresh_wf(firework["fw_id"])
-            refreshed.append(firework["fw_id"])
-    return refreshed
-
-
 def _release(launchpad: LaunchPad, grace_s: float) -> list[int]:
-    """Make READY again what was reserved without ever getting a launch, or whose launch got no Firework."""
+    """Make READY again what was reserved by a worker that died before it had taken over the launch.
+
+    Its launch is missing, or (of a Firework that waited in a queue) is RUNNING while the Firework is not yet.
+    """
     released = []
-    query = {"state": "RESERVED", "launches": [], "$or": _older_than(grace_s)}
-    for firework in launchpad.fireworks.find(query, {"fw_id": 1}):
-        same = {**query, "fw_id": firework["fw_id"]}
+    query = {"state": "RESERVED", "$or": _older_than(grace_s), **OURS}
+    for firework in launchpad.fireworks.find(query, {"fw_id": 1, "launches": 1}):
+        fw_id, launches = firework["fw_id"], firework["launches"]
+        running = {"launch_id": {"$in": launches}, "state": "RUNNING"}
+        if launches and launchpad.launches.find_one(running, {"_id": 1}) is None:
+            continue  # waits in a queue
         now = datetime.now(UTC)
-        change = {"$set": {"state": "WAITING", "updated_on": now}}
+        change = {
+            "$set": {"state": "WAITING", "launches": [], "updated_on": now},
+            "$push": {"archived_launches": {"$each": launches}},
+        }
+        same = {**query, "fw_id": fw_id, "launches": launches}
         if launchpad.fireworks.update_one(same, change).modified_count:
-            launchpad.launches.update_many(
-                {"fw_id": firework["fw_id"], "state": "RUNNING"}, {"$set": {"state": "FIZZLED"}}
-            )
-            launchpad._refresh_wf(firework["fw_id"])
-            released.append(firework["fw_id"])
+            half = {"fw_id": fw_id, "state": "RUNNING"}
+            launchpad.launches.update_many(half, {"$set": {"state": "FIZZLED"}})
+            launchpad._refresh_wf(fw_id)
+            released.append(fw_id)
     return released
 
 
+def _refresh(launchpad: LaunchPad, grace_s: float) -> list[int]:
+    """Bring workflows up to date with what their launches say; fw_ids of the Fireworks that were behind."""
+    refreshed = []
+    query = {"state": {"$nin": OVER}, "locked": {"$exists": False}, "$or": _older_than(grace_s)}
+    for workflow in launchpad.workflows.find(query, {"nodes": 1, "links": 1, "fw_states": 1}):
+        if _behind(launchpad, workflow) and _ours(launchpad, workflow):
+            with WFLock(launchpad, workflow["nodes"][0]):
+                refreshed += _catch_up(launchpad, workflow["nodes"][0])
+    return refreshed
+
+
+def _behind(launchpad: LaunchPad, workflow: Mapping[str, Any]) -> list[int]:
+    """Fireworks of a workflow that a refresh would change: their launch is over, or their parents are.
+
+    A refresh writes Fireworks one by one and the workflow last. One that was killed in between leaves a Firework
+    COMPLETED whose children, and whose detours, the workflow does not know of.
+    """
+    found = launchpad.fireworks.find(
+        {"fw_id": {"$in": workflow["nodes"]}}, {"fw_id": 1, "state": 1, "launches": 1}
+    )
+    documents = {document["fw_id"]: document for document in found}
+    states = {int(fw_id): state for fw_id, state in workflow["fw_states"].items()}
+    parents: dict[int, list[int]] = {fw_id: [] for fw_id in documents}
+    for parent, children in workflow["links"].items():
+        for child in children:
+            parents.setdefault(child, []).append(int(parent))
+    behind = []
+    for fw_id, document in documents.items():
+        ended = {"launch_id": {"$in": document["launches"]}, "state": {"$in": ["COMPLETED", "FIZZLED"]}}
+        if (
+            (document["state"] == "COMPLETED" != states[fw_id])
+            or (document["state"] == "WAITING" and all(states[p] == "COMPLETED" for p in parents[fw_id]))
+            or (
+                document["state"] in ("RUNNING", "RESERVED")
+                and launchpad.launches.find_one(ended, {"_id": 1})
+            )
+        ):
+            behind.append(fw_id)
+    return behind
+
+
+def _catch_up(launchpad: LaunchPad, fw_id: int) -> list[int]:
+    """Refresh the Fireworks of a locked workflow that are behind; looked for again, others may have been here."""
+    workflow: Workflow = launchpad.get_wf_by_fw_id_lzyfw(fw_id)
+    behind = _behind(launchpad, launchpad.workflows.find_one({"nodes": fw_id}))
+    changed: set[int] = set()
+    for one in behind:
+        if workflow.id_fw[one].state == "COMPLETED":  # in its own document only: what follows was not done
+            workflow.id_fw[one].state = "RUNNING"
+        changed |= set(workflow.refresh(one, changed))
+    if behind:
+        launchpad._update_wf(workflow, list(changed))
+    return behind
+
+
 def _delete_orphans(launchpad: LaunchPad, grace_s: float) -> list[int]:
-    """Delete Fireworks that are in no workflow: `add_wf` was killed between its two writes."""
-    query = {"spec._tasks._fw_name": {"$regex": r"^\{\{alfw\.firetasks\."}, "$or": _older_than(grace_s)}
+    """Delete Fireworks in no workflow: `add_wf`, or adding the detours of `select`, was killed between two writes."""
+    query = {"state": {"$nin": OVER}, "$or": _older_than(grace_s), **OURS}
     lonely = []
     for firework in launchpad.fireworks.find(query, {"fw_id": 1}):
         if launchpad.workflows.find_one({"nodes": firework["fw_id"]}, {"_id": 1}) is None:
             lonely.append(firework["fw_id"])
     if lonely:
-        launchpad.delete_fws(lonely)
+        with contextlib.redirect_stdout(io.StringIO()):  # FireWorks prints what it deletes
+            launchpad.delete_fws(lonely)
     return lonely
 
 
-def _rerun_labels(launchpad: LaunchPad, store: Store, campaign: str, report: Report) -> None:
-    """Rerun FIZZLED label Fireworks; after `max_tries` launches write the final failure first."""
-    query = {
-        "fw_id": {"$in": fireworks_of(launchpad, campaign)},
-        "state": "FIZZLED",
-        "spec._tasks._fw_name": "{{alfw.firetasks.CalculateLabels}}",
-    }
-    for firework in launchpad.fireworks.find(query):
-        task = firework["spec"]["_tasks"][0]
-        with tempfile.TemporaryDirectory(prefix="alfw_") as folder:
-            ctx = Context.load(store, campaign, task["round"], Path(folder))
-            if len(_launches(firework)) >= ctx.config.label.max_tries:
-                reason = f"its label Firework {firework['fw_id']} failed {len(_launches(firework))} times"
-                report.given_up += label.give_up(ctx, label.pack(ctx, task["first"], task["count"]), reason)
-        launchpad.rerun_fw(firework["fw_id"])
-        report.rerun.append(firework["fw_id"])
+def _worth_a_rerun(
+    launchpad: LaunchPad, store: Store, campaign: str, firework: Mapping[str, Any], report: Report
+) -> bool:
+    """Whether a FIZZLED Firework is to be rerun: its worker was lost, or it is a label and not without hope.
 
-
-def _launches(firework: Mapping[str, Any]) -> set[int]:
-    both: Iterable[int] = [*firework.get("launches", []), *firework.get("archived_launches", [])]
-    return set(both)
+    A label Firework that failed `max_tries` times for each of its frames gets final failures for those that were
+    tried; without any of them the trouble lies elsewhere, and it stays FIZZLED for its user.
+    """
+    task = firework["spec"]["_tasks"][0]
+    launches = [*firework["launches"], *firework["archived_launches"]]
+    if task["_fw_name"] != "{{alfw.firetasks.CalculateLabels}}":
+        last = launchpad.launches.find_one(
+            {"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)]
+        )
+        return last is not None and not last.get("action")
+    failed = launchpad.launches.count_documents({"launch_id": {"$in": launches}, "state": "FIZZLED"})
+    ctx = Context.load(store, campaign, task["round"], Path(tempfile.gettempdir()))
+    frames = label.pack(ctx, task["first"], task["count"])
+    if failed <= ctx.config.label.max_tries * len(frames):
+        return True
+    given_up = label.give_up(ctx, frames, f"its label Firework {firework['fw_id']} failed {failed} times")
+    report.given_up += given_up
+    return given_up > 0
 
 
 def _idle(launchpad: LaunchPad, campaign: str) -> bool:
     """Whether no Firework of the campaign is there to open its next round by itself."""
-    alive = {"$nin": ["COMPLETED", "ARCHIVED", "DEFUSED"]}
-    rounds = {"fw_id": {"$in": fireworks_of(launchpad, campaign)}, "state": alive}
+    rounds = {"fw_id": {"$in": fireworks_of(launchpad, campaign)}, "state": {"$nin": OVER}}
     starting = {"spec._tasks.campaign.name": campaign, "state": {"$in": ["READY", "RESERVED", "RUNNING"]}}
     return launchpad.fireworks.find_one({"$or": [rounds, starting]}, {"_id": 1}) is None
