@@ -29,9 +29,8 @@ PATIENCE_SECONDS = 5.0  # between two looks at what is stuck
 def run_campaign(file: Path, workers: int, launchpad: Path | None, as_json: bool) -> int:
     """Work on the campaign of this file until it ends; the exit code."""
     config, _ = checked_campaign(file)
-    pad_file = launchpad or launchpad_file()
-    pad, store = _database(pad_file, file.resolve().parent)
-    pad_file = pad_file or file.resolve().parent / "my_launchpad.yaml"
+    pad_file = _database(launchpad or launchpad_file(), file.resolve().parent)
+    pad, store = find_launchpad(pad_file)
     stop = StopFlag()
     stop.install()
     try:
@@ -41,18 +40,21 @@ def run_campaign(file: Path, workers: int, launchpad: Path | None, as_json: bool
     except KeyboardInterrupt:
         stop.set = True
     finally:
+        stop.uninstall()
         _rerun_interrupted(pad, config.name)
     return _verdict(store, pad, config.name, stop.set, as_json)
 
 
-def _database(file: Path | None, folder: Path) -> tuple[LaunchPad, Store]:
-    """The database of the launchpad file; without one, or when ours is not running, a managed one is started."""
+def _database(file: Path | None, folder: Path) -> Path:
+    """The launchpad file to use; without one, or when its database is ours and stopped, a managed one is started."""
     managed = server.status(folder)
     if file is None or (managed.state == "stopped" and managed.launchpad == file.resolve()):
         managed = server.start(folder, find_mongod())
         output.say(managed.note or f"mongod runs on port {managed.port}; alfw db stop ends it")
         file = managed.launchpad
-    return find_launchpad(file)
+    if file is None:
+        raise StoreError(f"{folder}: the managed database has no launchpad file; alfw db start writes it")
+    return file
 
 
 @contextmanager

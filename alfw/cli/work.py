@@ -24,6 +24,7 @@ from alfw.store import Store
 from alfw.workflow.control import fireworks_of, state
 
 POLL_SECONDS = 0.5
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopFlag:
@@ -31,11 +32,16 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.set = False
+        self._before: dict[int, Any] = {}
 
     def install(self) -> None:
         """Catch SIGINT and SIGTERM from now on."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._caught)
+        self._before = {number: signal.signal(number, self._caught) for number in SIGNALS}
+
+    def uninstall(self) -> None:
+        """Catch no more; after a stop further signals pass by: what is left to do is short and must not be cut."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_IGN if self.set else handler)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         self.set = True
