@@ -23,7 +23,10 @@ SHARED = ("atomic_numbers", "cutoff", "scale", "shift", "avg_n_neighbors", "atom
 
 
 def write_ensemble(
-    directory: Path, weights: Sequence[Path], members: Sequence[Mapping[str, Any]] | None = None
+    directory: Path,
+    weights: Sequence[Path],
+    members: Sequence[Mapping[str, Any]] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Path:
     """Path of the ``ensemble.json`` written into `directory`, beside copies of the members' weights.
 
@@ -35,6 +38,8 @@ def write_ensemble(
         ``.nqx`` files.
     members : sequence of K mappings or None
         JSON data to keep with each member: seed, metrics, …
+    provenance : mapping or None
+        JSON data to keep with the ensemble: campaign, round, ids.
 
     Raises
     ------
@@ -53,6 +58,7 @@ def write_ensemble(
             shutil.copyfile(path, target)
         entries.append({**note, "file": target.name, "sha256": sha256(target.read_bytes())})
     content = {"format": FORMAT, "kind": "nequix", "K": len(entries), "shared": shared, "members": entries}
+    content["provenance"] = dict(provenance or {})
     temporary = directory / f".{ENSEMBLE}.new"
     temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(temporary, directory / ENSEMBLE)

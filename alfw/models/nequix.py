@@ -6,7 +6,7 @@ Source: Koker, Kotak and Smidt, arXiv:2508.16067 (the network); doi:10.1038/s414
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -168,6 +168,18 @@ class NequixModel(BaseModel):
             raise TrainingError(NO_START)
         trainer = private("alfw.models._nequix_train", "nequix")
         return trainer.train(self, data, seed, workdir, resources, progress)  # type: ignore[no-any-return]
+
+    def export(self, weights: Sequence[Path], directory: Path, provenance: Mapping[str, Any]) -> None:
+        """Write ``ensemble.json`` and ``member_k.nqx``, which Nequix's own calculator reads, into `directory`.
+
+        Raises
+        ------
+        TrainingError
+            The members do not share what they must.
+        """
+        from alfw.models.ensemble import write_ensemble
+
+        write_ensemble(directory, weights, provenance=provenance)
 
     def load(self, weights: Sequence[Path]) -> Potential:
         """The ensemble of these members, a `JaxPotential`.
