@@ -47,7 +47,7 @@ def _run(argv: list[str] | None) -> int:
         output.fail(" ".join(str(error).split()))
         return output.USER_ERROR
     except typer.TyperException as error:  # a usage error: unknown option, missing argument
-        error.show()
+        output.fail(_usage(error))
         return output.USER_ERROR
     except (typer.Abort, KeyboardInterrupt):
         output.fail("interrupted")
@@ -55,3 +55,10 @@ def _run(argv: list[str] | None) -> int:
     except typer.Exit as done:
         return int(done.exit_code)
     return result if isinstance(result, int) else output.OK
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the command, and the help to ask for."""
+    context = getattr(error, "ctx", None)
+    help_of = f"; see {context.command_path} -h" if context else ""
+    return " ".join(error.format_message().rstrip(".").split()) + help_of

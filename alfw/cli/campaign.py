@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +38,11 @@ def init(
         return
     for path in written:
         output.show(str(path))
-    output.say(f"next: cd {folder} && alfw db start && lpad add campaign.yaml   (or: alfw run campaign.yaml)")
+    here = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    output.say(
+        f"next: {here}alfw db start && lpad add campaign.yaml && rlaunch rapidfire --nlaunches infinite"
+    )
+    output.say(f"or, all in one: {here}alfw run campaign.yaml")
 
 
 def check(
@@ -64,9 +68,7 @@ def check(
     if as_json:
         output.show_json(report)
         return
-    for key, value in report.items():
-        if value is not None:
-            output.show(f"{key}: {value}")
+    output.show_pairs(report)
 
 
 def run(
@@ -84,7 +86,7 @@ def run(
     return run_campaign(file, workers, launchpad, as_json)
 
 
-def amend(file: File, launchpad: LaunchpadFile = None) -> None:
+def amend(file: File, launchpad: LaunchpadFile = None, as_json: Json = False) -> None:
     """Record changed settings as a new revision; rounds opened from now on use it. The theory cannot change."""
     from alfw.cli.common import checked_campaign, find_launchpad
     from alfw.steps.context import load_config
@@ -93,14 +95,15 @@ def amend(file: File, launchpad: LaunchpadFile = None) -> None:
     config, _ = checked_campaign(file)
     pad, store = find_launchpad(launchpad)
     differing = config.difference(load_config(store, config.name))
-    if not differing:
-        output.show(f"{config.name}: nothing differs")
-        return
-    number = revise(pad, store, config)
-    output.show(f"{config.name}: revision {number} changes {', '.join(differing)}")
+    if differing:
+        number = revise(pad, store, config)
+        text = f"revision {number} changes {', '.join(differing)}"
+    else:
+        number, text = len(store.get_campaign(config.name)["revisions"]), "nothing differs"
+    _tell(store, config.name, text, as_json, revision=number, changed=differing)
 
 
-def pause(name: Name, launchpad: LaunchpadFile = None) -> None:
+def pause(name: Name, launchpad: LaunchpadFile = None, as_json: Json = False) -> None:
     """Hold a campaign: nothing new begins; what runs may finish."""
     from alfw.cli.common import find_launchpad
     from alfw.workflow import control
@@ -109,27 +112,39 @@ def pause(name: Name, launchpad: LaunchpadFile = None) -> None:
     if control.state(store, name) == "ended":
         raise ConfigError(f"{name} has ended: {store.get_campaign(name)['reason']}")
     control.pause(pad, store, name, "paused by the user")
-    output.show(f"{name}: paused")
+    _tell(store, name, f"paused; to go on: alfw resume {name}", as_json)
 
 
-def resume(name: Name, launchpad: LaunchpadFile = None) -> None:
+def resume(name: Name, launchpad: LaunchpadFile = None, as_json: Json = False) -> None:
     """Let a paused campaign go on; what held it is accepted."""
     from alfw.cli.common import find_launchpad
     from alfw.workflow import control
 
     pad, store = find_launchpad(launchpad)
     control.resume(pad, store, name)
-    output.show(f"{name}: running")
+    _tell(store, name, "running", as_json)
 
 
-def stop(name: Name, launchpad: LaunchpadFile = None) -> None:
+def stop(name: Name, launchpad: LaunchpadFile = None, as_json: Json = False) -> None:
     """End a campaign for good; everything stored stays."""
     from alfw.cli.common import find_launchpad
     from alfw.workflow import control
 
     pad, store = find_launchpad(launchpad)
-    control.stop(pad, store, name)
-    output.show(f"{name}: ended (stopped by the user)")
+    if control.state(store, name) == "ended":
+        text = f"had ended already: {store.get_campaign(name)['reason']}"
+    else:
+        control.stop(pad, store, name)
+        text = "ended; everything stored stays"
+    _tell(store, name, text, as_json)
+
+
+def _tell(store: Any, name: str, text: str, as_json: bool, **more: Any) -> None:
+    """What became of a campaign: one line for people, its state and more as JSON."""
+    if as_json:
+        output.show_json({"campaign": name, "state": store.get_campaign(name)["state"], **more})
+    else:
+        output.show(f"{name}: {text}")
 
 
 def reconcile(

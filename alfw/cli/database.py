@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alfw.core.errors import StoreError
-from alfw.store import mongod as programs
-from alfw.store import server
+
+if TYPE_CHECKING:
+    from alfw.store import server
 
 USER_ERROR, INFRASTRUCTURE = 1, 3
 app = typer.Typer(help="A managed local MongoDB: loopback only, authentication on.", no_args_is_help=True)
@@ -30,6 +31,9 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Start mongod for this folder and write my_launchpad.yaml; does nothing when it runs already."""
+    from alfw.store import mongod as programs
+    from alfw.store import server
+
     if not folder.is_dir():
         raise _fail(StoreError(f"{folder} is no folder: make it, or choose another with --dir"), USER_ERROR)
     try:
@@ -48,6 +52,8 @@ def start(
 @app.command()
 def stop(folder: Dir = Path(), as_json: Json = False) -> None:
     """Stop the mongod of this folder; the data stay."""
+    from alfw.store import server
+
     try:
         _tell(server.stop(folder), as_json)
     except StoreError as error:
@@ -57,6 +63,8 @@ def stop(folder: Dir = Path(), as_json: Json = False) -> None:
 @app.command()
 def status(folder: Dir = Path(), as_json: Json = False) -> None:
     """Say whether the mongod of this folder runs, and where."""
+    from alfw.store import server
+
     _tell(server.status(folder), as_json)
 
 
@@ -74,6 +82,8 @@ def _fail(error: Exception, code: int) -> typer.Exit:
 
 def _tell(status: server.Status, as_json: bool) -> None:
     """One line for people, or the same as JSON."""
+    from alfw.store.mongod import HOST
+
     if status.note:
         typer.echo(status.note, err=True)
     if as_json:
@@ -81,7 +91,7 @@ def _tell(status: server.Status, as_json: bool) -> None:
             "state": status.state,
             "changed": status.changed,
             "pid": status.pid,
-            "host": programs.HOST,
+            "host": HOST,
             "port": status.port,
             "launchpad": None if status.launchpad is None else str(status.launchpad),
             "folder": str(status.folder),
@@ -90,7 +100,7 @@ def _tell(status: server.Status, as_json: bool) -> None:
         typer.echo(json.dumps(fields))
         return
     adverb = "" if status.changed else " already" if status.state == "running" else ""
-    where = f" on {programs.HOST}:{status.port}, pid {status.pid}; {status.launchpad}"
+    where = f" on {HOST}:{status.port}, pid {status.pid}; {status.launchpad}"
     words = {
         "running": f"mongod runs{adverb}{where}",
         "stopped": f"mongod is stopped; its data stay in {status.folder}",

@@ -12,6 +12,8 @@ from alfw.cli import output
 from alfw.cli.campaign import Json, LaunchpadFile
 from alfw.core.errors import ConfigError
 
+WATCH_SECONDS = 2.0
+
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
@@ -31,15 +33,10 @@ def status(
     """Rounds: pool, selected, labelled, failed, errors, cost, why stopped; what is stuck, and what frees it."""
     from alfw.cli.common import find_launchpad
     from alfw.cli.table import campaign_table
-    from alfw.steps.summary import campaign_summary
-    from alfw.workflow.control import fizzled, waiting
 
     pad, store = find_launchpad(launchpad)
     while True:
-        names = [name] if name else [record["_id"] for record in store.list_campaigns()]
-        summaries = [campaign_summary(store, each) | {"stuck": fizzled(pad, each)} for each in names]
-        for summary in summaries:
-            summary["fireworks"] = waiting(pad, summary["campaign"])
+        summaries = _summaries(pad, store, name)
         if as_json:
             output.show_json(summaries[0] if name else summaries)
         else:
@@ -51,7 +48,25 @@ def status(
                 output.show("no campaign yet: lpad add campaign.yaml, or alfw run campaign.yaml")
         if not watch:
             return
-        time.sleep(2.0)
+        time.sleep(WATCH_SECONDS)
+
+
+def _summaries(pad: Any, store: Any, name: str | None) -> list[dict[str, Any]]:
+    """What is known of this campaign, or of all, those included that no worker has begun to store."""
+    from alfw.steps.summary import campaign_summary
+    from alfw.workflow.control import fizzled, starting, waiting
+
+    stored = [record["_id"] for record in store.list_campaigns()]
+    added = {each: found for each, found in starting(pad).items() if each not in stored}
+    summaries: list[dict[str, Any]] = []
+    for each in [name] if name else [*stored, *added]:
+        if each in added:
+            nothing = {"stop_reason": None, "revision": 0, "failures": {}, "rounds": []}
+            summaries.append({"campaign": each, "state": "added", **nothing, **added[each]})
+        else:
+            state = {"stuck": fizzled(pad, each), "fireworks": waiting(pad, each)}
+            summaries.append(campaign_summary(store, each) | state)
+    return summaries
 
 
 def show(
@@ -76,8 +91,7 @@ def show(
         return
     for record in found:
         output.show(f"{record.pop('kind')} {record.pop('id')}")
-        for key, value in record.items():
-            output.show(f"  {key}: {value}")
+        output.show_pairs(record, "  ")
 
 
 def export(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.status import Status
 
+LONG = 200  # characters of a value shown to people; --json has all of it
 OK, USER_ERROR, CHECK_FAILED, INFRASTRUCTURE = 0, 1, 2, 3
 
 out = Console(highlight=False, soft_wrap=True)
@@ -31,6 +32,20 @@ def show(text: str) -> None:
 def show_json(value: Any) -> None:
     """The result as JSON, alone on stdout."""
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def show_pairs(values: Mapping[str, Any], indent: str = "") -> None:
+    """One line a value, those of a mapping below its name; what is None is left out, what is long is cut."""
+    for key, value in values.items():
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            for i, item in enumerate(value):
+                show_pairs({f"{key}.{i}": item}, indent)
+        elif isinstance(value, Mapping) and value:
+            show(f"{indent}{key}:")
+            show_pairs(value, indent + "  ")
+        elif value is not None:
+            text = str(value)
+            show(f"{indent}{key}: {text if len(text) <= LONG else text[: LONG - 2] + ' …'}")
 
 
 def fail(message: str) -> None:

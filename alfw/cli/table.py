@@ -38,7 +38,9 @@ def campaign_table(summary: dict[str, Any]) -> Group:
         cells = ["–" if row[key] is None else format(row[key], spec) for _, key, spec in COLUMNS]
         table.add_row(*cells, f"{sum(row['cpu_hours'].values()):.3f}")
     title = Text(f"{summary['campaign']} ({summary['state']}{reason})", style="bold")
-    parts: list[Any] = [title, table, Text(LEGEND, style="dim")]
+    parts: list[Any] = [title, table, Text(LEGEND, style="dim")] if summary["rounds"] else [title]
+    if summary["state"] == "added" and not summary["stuck"]:
+        parts.append(Text("waits for a worker: rlaunch rapidfire --nlaunches infinite"))
     if summary["failures"]:
         counts = ", ".join(f"{name} {number}" for name, number in summary["failures"].items())
         parts.append(Text(f"labels that failed for good: {counts}"))

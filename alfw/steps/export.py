@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,7 @@ def dataset(store: Store, campaign: str, path: Path, number: int | None = None) 
     """Write all labels of a campaign, with side, trajectory and theory, as .npz or .extxyz."""
     write = WRITERS.get(path.suffix)
     if write is None:
-        raise ConfigError(
-            f"{path}: write a dataset as {' or '.join(WRITERS)}; {path.suffix or 'no suffix'} is unknown"
-        )
+        raise ConfigError(f"{path}: a dataset is written as {' or '.join(WRITERS)}, its name must end so")
     ctx = _context(store, campaign, number, "merge")
     version = ctx.result("merge")["outputs"]["dataset"]
     rows = rows_of(ctx, version)
@@ -39,22 +40,21 @@ def dataset(store: Store, campaign: str, path: Path, number: int | None = None) 
 
 def ensemble(store: Store, campaign: str, path: Path, number: int | None = None) -> dict[str, Any]:
     """Write the members of a campaign's ensemble and its ensemble.json into a folder."""
-    ctx = _context(store, campaign, number, "train")
+    ctx = _context(store, campaign, number, "evaluate")  # every member is there, and measured
     identity = ctx.result("train")["outputs"]["ensemble"]
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise ConfigError(f"{path} is there already and not empty: choose another folder")
+    provenance = {"ensemble": identity, "campaign": campaign, "round": ctx.round}
     with tempfile.TemporaryDirectory(prefix="alfw_") as folder:
         weights = save_members(ctx, identity, Path(folder))
-        ctx.plugins.model.export(
-            weights, path, {"ensemble": identity, "campaign": campaign, "round": ctx.round}
-        )
+        _replace(path, lambda temporary: ctx.plugins.model.export(weights, temporary, provenance))
     return {"folder": str(path), "members": len(weights), "ensemble": identity, "round": ctx.round}
 
 
 def candidates(store: Store, campaign: str, path: Path, number: int | None = None) -> dict[str, Any]:
     """Write the frames proposed in a round (labelled or not) as .extxyz."""
     if path.suffix != ".extxyz":
-        raise ConfigError(f"{path}: candidates are written as .extxyz")
+        raise ConfigError(f"{path}: candidates are written as .extxyz, its name must end so")
     ctx = _context(store, campaign, number, "select")
     rows = ctx.get_json(ctx.result("select")["outputs"]["candidates"])
     frames = store.get_frames([row["frame"] for row in rows])
@@ -75,18 +75,36 @@ def _context(store: Store, campaign: str, number: int | None, stage: str) -> Con
     if not done:
         store.get_campaign(campaign)
         where = "no round" if number is None else f"round {number}"
+        verb = "has come" if number is None else "has not come"
         raise StoreError(
-            f"campaign {campaign}: {where} has a result of stage {stage} yet; see alfw status {campaign}"
+            f"campaign {campaign}: {where} {verb} to its {stage} stage yet: alfw status {campaign}"
         )
     return Context.load(store, campaign, done[-1], Path(tempfile.gettempdir()))
 
 
-def _replace(path: Path, write: Any) -> None:
-    """Let `write` make a file that appears at `path` complete or not at all."""
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file or folder that appears at `path` complete or not at all.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be written there.
+    """
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
         write(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}): choose another path") from None
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ def records(store: Store, prefix: str) -> list[dict[str, Any]]:
     for kind, document in store.lookup(prefix):
         record = {"kind": kind, "id": document["_id"], **_readable(document)}
         if kind == "frame":
+            record.pop("arrays", None)  # raw bytes; `alfw export` writes coordinates
             record |= _of_frame(store, document["_id"])
         found.append(record)
     return found

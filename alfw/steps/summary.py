@@ -49,6 +49,7 @@ def round_summary(store: Store, campaign: str, number: int) -> dict[str, Any]:
         "state": "done" if decided else "running",
         **{key: _count(by_stage.get(stage), key) for key, stage in COUNTS.items()},
         **_errors(by_stage.get("evaluate")),
+        "n_high_force": _counter(by_stage.get("sample"), "n_high_force"),
         "max_force_eV_per_A": _extreme(max, by_stage.get("screen"), "max_force_eV_per_A"),
         "median_ps_to_failure": _extreme(min, by_stage.get("sample"), "median_ps_to_failure"),
         "rejected": rejected,
@@ -60,6 +61,11 @@ def round_summary(store: Store, campaign: str, number: int) -> dict[str, Any]:
 def _count(results: list[Result] | None, key: str) -> int | None:
     """Sum of a count over the parts of a stage."""
     return None if results is None else sum(result["counts"].get(key, 0) for result in results)
+
+
+def _counter(results: list[Result] | None, key: str) -> int | None:
+    """Sum of a sampler's own counter over the parts of a stage."""
+    return None if results is None else sum(r["metrics"]["counters"].get(key, 0) for r in results)
 
 
 def _extreme(choose: Callable[[list[float]], float], results: list[Result] | None, key: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from alfw.store import Store
 from alfw.workflow.rounds import continue_campaign, open_round
 
 PACKAGES = ("alfw", "ase", "custodian", "fireworks", "numpy", "pymongo")
+FAILURE_FIELDS = {"fw_id": 1, "name": 1, "launches": 1}
 OPEN = ("WAITING", "READY", "RESERVED")
 
 
@@ -157,16 +159,33 @@ def has_label_children(launchpad: LaunchPad, fw_id: int) -> bool:
 def fizzled(launchpad: LaunchPad, campaign: str) -> list[dict[str, Any]]:
     """FIZZLED Fireworks of the campaign: fw_id, name, and the last line of what went wrong."""
     query = {"fw_id": {"$in": fireworks_of(launchpad, campaign)}, "state": "FIZZLED"}
-    found = []
-    for firework in launchpad.fireworks.find(query, {"fw_id": 1, "name": 1, "launches": 1}):
-        launch = launchpad.launches.find_one(
-            {"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)]
-        )
-        stored = ((launch or {}).get("action") or {}).get("stored_data") or {}
-        trace = (stored.get("_exception") or {}).get("_stacktrace") or "the worker was lost"
-        found.append(
-            {"fw_id": firework["fw_id"], "name": firework["name"], "why": trace.strip().splitlines()[-1]}
-        )
+    return [_failure(launchpad, found) for found in launchpad.fireworks.find(query, FAILURE_FIELDS)]
+
+
+def _failure(launchpad: LaunchPad, firework: Mapping[str, Any]) -> dict[str, Any]:
+    """fw_id, name, and the last line of what went wrong in the newest launch."""
+    launch = launchpad.launches.find_one(
+        {"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)]
+    )
+    stored = ((launch or {}).get("action") or {}).get("stored_data") or {}
+    trace = (stored.get("_exception") or {}).get("_stacktrace") or "the worker was lost"
+    return {"fw_id": firework["fw_id"], "name": firework["name"], "why": trace.strip().splitlines()[-1]}
+
+
+def starting(launchpad: LaunchPad) -> dict[str, dict[str, Any]]:
+    """Campaigns added with `lpad add` that no worker has stored yet: number of Fireworks by state, and failures."""
+    query = {
+        "spec._tasks._fw_name": "{{alfw.firetasks.StartCampaign}}",
+        "state": {"$nin": ["COMPLETED", "ARCHIVED", "DEFUSED"]},
+    }
+    fields = {**FAILURE_FIELDS, "state": 1, "spec._tasks": 1}
+    found: dict[str, dict[str, Any]] = {}
+    for firework in launchpad.fireworks.find(query, fields):
+        name = firework["spec"]["_tasks"][0].get("campaign", {}).get("name", "?")
+        entry = found.setdefault(name, {"fireworks": Counter(), "stuck": []})
+        entry["fireworks"][firework["state"]] += 1
+        if firework["state"] == "FIZZLED":
+            entry["stuck"].append(_failure(launchpad, firework))
     return found
 
 
