@@ -14,8 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import read
-from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from alfw.core.errors import DataError
@@ -79,9 +77,13 @@ def read_frames(
     DataError
         File missing, unreadable or without frames; a frame that cannot be used (the message has its index).
     """
+    from ase.io import read  # a third of a second, which most commands can do without
+
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: no frames, the file is empty")
     if path.suffix == ".npz":
         return read_training_npz(path, charge, multiplicity, units)
     try:
@@ -193,6 +195,8 @@ def write_extxyz(path: str | Path, items: Sequence[Imported]) -> None:
 
 def _extxyz(item: Imported) -> str:
     """One frame as text."""
+    from ase.io.extxyz import key_val_dict_to_str
+
     frame, label = item.frame, item.label
     columns: list[tuple[str, str, Any]] = [
         ("species", "S", np.array([chemical_symbols[z] for z in frame.numbers])),
@@ -231,6 +235,8 @@ def _info(item: Imported, properties: str) -> dict[str, Any]:
 
 def _safe(text: str) -> str:
     """`text`, or its JSON form where ASE would read something else (``007``, ``T``, two lines)."""
+    from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+
     line = {"key": text, "next": 1}
     plain = text.isprintable() and not text.startswith("_JSON ")
     if plain and key_val_str_to_dict(key_val_dict_to_str(line)) == line:
