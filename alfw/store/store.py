@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Any, Self, final
 
@@ -103,6 +104,14 @@ class Store:
     get_members = datasets.get_members
     put_checkpoint = datasets.put_checkpoint
     get_checkpoint = datasets.get_checkpoint
+
+
+@atexit.register
+def _close() -> None:
+    """Close the clients that this process opened."""
+    for (pid, _), client in _clients.items():
+        if pid == os.getpid():
+            client.close()
 
 
 def connect(uri: str, name: str | None = None, timeout_s: float = 10.0) -> Store:
