@@ -44,12 +44,9 @@ class Kill:
 
 KILLS = [
     Kill("StartCampaign", "alfw.store:Store.insert_campaign", "after", inside=True),
-    Kill("StartCampaign", COMMIT, "before", inside=True),
     Kill("StartCampaign", COMMIT, "after", inside=True),
     Kill("StartCampaign", WRITTEN, within="add_wf"),
-    Kill("StartCampaign", PAD + "add_wf", "after", inside=True),
     Kill(LABEL, EMT, "before", inside=True),
-    Kill(LABEL, EMT, "after", inside=True),
     Kill(LABEL, "alfw.steps.label:judge", "before", inside=True),
     Kill(LABEL, PAD + "get_new_launch_id", "before"),
     Kill(LABEL, PAD + "_upsert_fws", "before", within="checkout_fw"),
@@ -58,11 +55,8 @@ KILLS = [
     Kill(LABEL, PAD + "_update_wf", "before", within="complete_launch"),
     Kill(LABEL, WRITTEN, "before", within="complete_launch", last=True),
     Kill("Merge", "alfw.store:Store.put_dataset", "after", inside=True),
-    Kill("Merge", COMMIT, "after", inside=True),
     Kill("Train", "alfw.store:Store.put_member", "before", inside=True),
-    Kill("Train", COMMIT, "after", inside=True),  # of two members, the first
     Kill("Evaluate", COMMIT, "before", inside=True),
-    Kill("Decide", "alfw.store:Store.open_round", "before", inside=True),
     Kill("Decide", "alfw.store:Store.open_round", "after", inside=True),
     Kill("Decide", WRITTEN, "before", within="add_wf"),
     Kill("Decide", "alfw.store:Store.register_workflow", "before", inside=True),
