@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(argv: list[str] | None) -> int:
     try:
-        result: Any = app(args=argv, standalone_mode=False)
+        result: Any = app(args=argv, prog_name="alfw", standalone_mode=False)
     except AlfwError as error:
         output.fail(" ".join(str(error).split()))
         return output.USER_ERROR

@@ -14,9 +14,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from alfw.config import CampaignConfig
-from alfw.core.errors import ConfigError
+from alfw.core.errors import ConfigError, StoreError
 from alfw.steps.start import Import, absolute_paths, read_data
 from alfw.store import Store, check_connection
+from alfw.store.launchpad import read_launchpad
 from alfw.workflow.control import prepare
 
 TASK = "{{alfw.firetasks.StartCampaign}}"
@@ -70,13 +71,27 @@ def find_launchpad(file: Path | None = None) -> tuple[LaunchPad, Store]:
     StoreError
         The database is not reachable; the message says where it was looked for.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # FireWorks prints when it finds no file
-        launchpad = LaunchPad.from_file(str(file)) if file else LaunchPad.auto_load()
+    launchpad = _launchpad(file or launchpad_file())
     store = Store.from_launchpad(launchpad)
     check_connection(store)
     store.ensure_indexes()
     prepare(launchpad)
     return launchpad, store
+
+
+def _launchpad(file: Path | None) -> LaunchPad:
+    """The LaunchPad of a file; without one, FireWorks' own default."""
+    if file is not None:
+        read_launchpad(file)  # says in one line what FireWorks would not
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # FireWorks prints when it finds no file
+            return LaunchPad.from_file(str(file)) if file else LaunchPad.auto_load()
+    except (
+        Exception
+    ) as error:  # FireWorks and MongoDB's driver raise their own; a message may repeat the password
+        raise StoreError(
+            f"launchpad file {file}: {type(error).__name__}: check host, port and name"
+        ) from None
 
 
 def launchpad_file() -> Path | None:

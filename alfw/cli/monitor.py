@@ -57,15 +57,17 @@ def _summaries(pad: Any, store: Any, name: str | None) -> list[dict[str, Any]]:
     from alfw.workflow.control import fizzled, starting, waiting
 
     stored = [record["_id"] for record in store.list_campaigns()]
-    added = {each: found for each, found in starting(pad).items() if each not in stored}
+    added = starting(pad)
     summaries: list[dict[str, Any]] = []
-    for each in [name] if name else [*stored, *added]:
-        if each in added:
+    for each in [name] if name else dict.fromkeys([*stored, *added]):
+        if each in added and each not in stored:
             nothing = {"stop_reason": None, "revision": 0, "failures": {}, "rounds": []}
             summaries.append({"campaign": each, "state": "added", **nothing, **added[each]})
-        else:
-            state = {"stuck": fizzled(pad, each), "fireworks": waiting(pad, each)}
-            summaries.append(campaign_summary(store, each) | state)
+            continue
+        summary = campaign_summary(store, each)
+        unstarted = [] if summary["rounds"] else added.get(each, {}).get("stuck", [])
+        state = {"stuck": [*unstarted, *fizzled(pad, each)], "fireworks": waiting(pad, each)}
+        summaries.append(summary | state)
     return summaries
 
 
