@@ -42,8 +42,16 @@ def main() -> None:
         for command in (["alfw", "init", str(folder)], ["alfw", "db", "start", "--dir", str(folder)]):
             subprocess.run([BIN / command[0], *command[1:]], check=True, capture_output=True)
         try:
-            subprocess.run([BIN / "lpad", "add", "campaign.yaml"], cwd=folder, env=environment, check=True)
-            subprocess.run([BIN / "rlaunch", "singleshot"], cwd=folder, env=environment, check=True)
+            subprocess.run(
+                [BIN / "lpad", "add", "campaign.yaml"],
+                cwd=folder,
+                env=environment,
+                check=True,
+                capture_output=True,
+            )
+            subprocess.run(
+                [BIN / "rlaunch", "singleshot"], cwd=folder, env=environment, check=True, capture_output=True
+            )
             measured = {
                 " ".join(c): seconds(c, folder, environment) for c in (["alfw", "--help"], ["alfw", "status"])
             }
