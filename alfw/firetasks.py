@@ -28,6 +28,9 @@ class Stage(FiretaskBase):
 
     required_params = ["campaign", "round"]
     optional_params = ["token"]
+    begins = (
+        True  # its Firework; what has begun finishes, also when the campaign is paused or stopped meanwhile
+    )
 
     def work(self, ctx: Context) -> FWAction | None:
         """Do the stage's work; overridden by each stage."""
@@ -44,7 +47,7 @@ class Stage(FiretaskBase):
             store, self["campaign"], self["round"], self["token"]
         ):
             return FWAction(defuse_workflow=True, exit=True)
-        state = control.state(store, self["campaign"])
+        state = control.state(store, self["campaign"]) if self.begins else "running"
         if state == "ended":  # a rerun of what was done changes nothing; what was stopped does not begin
             decided = store.get_result(self["campaign"], self["round"], "decide") is not None
             return FWAction(defuse_workflow=not decided, exit=True)
@@ -159,6 +162,8 @@ class CalculateLabels(Stage):
 @explicit_serialize
 class JudgeLabels(Stage):
     """Labels or failures from the raw outputs of a pack."""
+
+    begins = False
 
     def work(self, ctx: Context) -> FWAction:
         """See `alfw.steps.label.judge`."""

@@ -243,9 +243,9 @@ def _worth_a_rerun(
         return last is not None and not last.get("action")
     failed = launchpad.launches.count_documents({"launch_id": {"$in": launches}, "state": "FIZZLED"})
     ctx = Context.load(store, campaign, task["round"], Path(tempfile.gettempdir()))
-    frames = label.pack(ctx, task["first"], task["count"])
-    if failed <= ctx.config.label.max_tries * len(frames):
+    if failed <= ctx.config.label.max_tries * task["count"]:
         return True
+    frames = label.pack(ctx, task["first"], task["count"])
     given_up = label.give_up(ctx, frames, f"its label Firework {firework['fw_id']} failed {failed} times")
     report.given_up += given_up
     return given_up > 0
