@@ -260,6 +260,15 @@ def test_dry_run(work: Path, alfw: Alfw) -> None:
     assert report["explored_frames"] > 0
 
 
+def test_dry_run_fails(work: Path, alfw: Alfw) -> None:
+    """A program that is not there: the campaign file is right, this machine is not."""
+    text = (work / "campaign.yaml").read_text()
+    labeler = "    kind: pyscf\n    method: HF\n    basis: sto-3g\n    command: /nowhere/python\n"
+    (work / "campaign.yaml").write_text(text.replace("    kind: tblite\n    method: GFN2-xTB\n", labeler))
+    assert alfw("check", "campaign.yaml", "--dry-run", code=2) == ""
+    assert "alfw: dry run: " in alfw.err and "/nowhere/python" in alfw.err
+
+
 def test_nothing_there(launchpad: LaunchPad, launchpad_file: Path, tmp_path: Path, alfw: Alfw) -> None:
     pad = ["-l", launchpad_file]
     assert "no campaign yet" in alfw("status", *pad)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from alfw.cli import output
-from alfw.core.errors import ConfigError
+from alfw.core.errors import AlfwError, ConfigError
 
 File = Annotated[Path, typer.Argument(help="The campaign file.", metavar="FILE")]
 Name = Annotated[str, typer.Argument(help="Name of the campaign.", metavar="NAME")]
@@ -51,7 +51,7 @@ def check(
         bool, typer.Option("--dry-run", help="Take one frame through every back-end.")
     ] = False,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Validate a campaign file and the data it names; nothing is written."""
     from alfw.cli.common import checked_campaign
     from alfw.cli.dryrun import dry_run as take_one
@@ -64,11 +64,16 @@ def check(
     }
     report |= {"theory": str(config.plugins(None).labeler.theory()), "note": data.note}
     if dry_run:
-        report["dry_run"] = take_one(config, data)
+        try:
+            report["dry_run"] = take_one(config, data)
+        except AlfwError as error:
+            output.fail(f"dry run: {error}")
+            return output.CHECK_FAILED
     if as_json:
         output.show_json(report)
-        return
-    output.show_pairs(report)
+    else:
+        output.show_pairs(report)
+    return output.OK
 
 
 def run(
