@@ -27,7 +27,6 @@ def demo(
     Running it again continues or shows the finished one; another --dir starts afresh.
     """
     from alfw.cli.common import find_launchpad
-    from alfw.cli.folder import make_folder
     from alfw.cli.runner import run_campaign
     from alfw.cli.table import campaign_table
     from alfw.steps.summary import campaign_summary
@@ -37,12 +36,7 @@ def demo(
 
     began = time.monotonic()
     program = find_mongod()
-    file = folder / "campaign.yaml"
-    if not file.exists():
-        make_folder(folder, "ethanol")
-        text = file.read_text(encoding="utf-8")
-        stop = f"{{min_rounds: 1, max_rounds: {rounds},"
-        file.write_text(text.replace("{min_rounds: 2, max_rounds: 2,", stop))
+    file = _campaign(folder, rounds)
     database = server.start(folder, program)
     output.say(database.note or f"mongod on port {database.port}; campaign {file}")
     try:
@@ -66,3 +60,18 @@ def demo(
         )
     output.show(f"look around: cd {folder} && alfw db start && alfw status ethanol && lpad webgui")
     return code
+
+
+def _campaign(folder: Path, rounds: int) -> Path:
+    """The campaign file of the demo, in a new folder or in the one of a demo before."""
+    from alfw.cli.folder import make_folder
+
+    file = folder / "campaign.yaml"
+    if file.exists():
+        output.say(f"{folder} is there already: its own campaign goes on; another --dir starts afresh")
+        return file
+    make_folder(folder, "ethanol")
+    text = file.read_text(encoding="utf-8")
+    stop = f"{{min_rounds: 1, max_rounds: {rounds},"
+    file.write_text(text.replace("{min_rounds: 2, max_rounds: 2,", stop), encoding="utf-8")
+    return file

@@ -115,6 +115,8 @@ def _line(result: dict[str, Any]) -> str:
     test = (result["metrics"].get("test") or {}).get("force_rmse_eV_per_A")
     if test is not None:
         counts = f"sealed test force RMSE {test:.3f} eV/Å"
+    if result["stage"] == "train":
+        counts = f"member {result['part']}"
     if result["stage"] == "decide":
         counts = result["outputs"]["why"] or "go on"
     wall = result["cost"].get("wall_s", 0.0)
