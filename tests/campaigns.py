@@ -110,16 +110,16 @@ def fireworks_of_stage(launchpad: LaunchPad, stage: str) -> list[dict[str, Any]]
     return list(launchpad.fireworks.find({TASK: name}).sort("fw_id", 1))
 
 
-def kill(launchpad_file: Path, fw_id: int | None, point: str, when: str, within: str = "") -> None:
-    """Launch one rocket in a process that gets SIGKILL at `point` (module:attribute), before or after its call.
+def kill(launchpad_file: Path, fw_id: int, point: str, when: str, within: str = "") -> None:
+    """Launch one rocket (fw_id 0: reconcile) in a process that gets SIGKILL at `point` (module:attribute).
 
-    `within`: only while a function of this name is running.
+    `when` it is called: before or after it has done its work; `within`: only while that function is running.
     """
     command = [
         sys.executable,
         str(HERE / "killer.py"),
         str(launchpad_file),
-        str(fw_id or 0),
+        str(fw_id),
         point,
         when,
         within,

@@ -1,4 +1,4 @@
-"""Launches one rocket and kills its own process (SIGKILL) at a chosen call.
+"""Launches one rocket (FW_ID 0: reconciles instead) and kills its own process (SIGKILL) at a chosen call.
 
 killer.py LAUNCHPAD_FILE FW_ID MODULE:ATTRIBUTE before|after [WITHIN]
 """
@@ -46,16 +46,21 @@ def _running(function: str) -> bool:
 
 
 def main() -> None:
-    """Arm, then launch."""
+    """Arm, then launch or reconcile."""
     from fireworks import FWorker, LaunchPad
     from fireworks.core.rocket_launcher import launch_rocket
 
     import alfw.firetasks  # noqa: F401  (what the point is in)
+    from alfw.store import Store
+    from alfw.workflow.reconcile import reconcile
 
     file, fw_id, point, when, within = sys.argv[1:6]
     launchpad = LaunchPad.from_file(file)
     arm(point, when, within)
-    launch_rocket(launchpad, FWorker(), fw_id=int(fw_id) or None)
+    if int(fw_id):
+        launch_rocket(launchpad, FWorker(), fw_id=int(fw_id))
+    else:
+        reconcile(launchpad, Store.from_launchpad(launchpad), expiration_s=0.0, lock_s=0.0, grace_s=0.0)
 
 
 if __name__ == "__main__":

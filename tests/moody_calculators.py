@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,4 +41,17 @@ class Slow(EMT):
 
     def calculate(self, *args: Any, **kwargs: Any) -> None:
         time.sleep(self.seconds)
+        super().calculate(*args, **kwargs)
+
+
+class Stopped(EMT):
+    """Its user presses Ctrl-C as long as `file` exists."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(asap_cutoff=False)
+        self.file = Path(file)
+
+    def calculate(self, *args: Any, **kwargs: Any) -> None:
+        if self.file.exists():
+            raise KeyboardInterrupt
         super().calculate(*args, **kwargs)

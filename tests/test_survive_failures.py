@@ -147,6 +147,23 @@ def test_a_missing_program_pauses_and_poisons_no_frame(
 
 
 @pytest.mark.slow
+def test_stopping_a_worker_by_hand_is_no_failure_of_the_frame(tmp_path: Path, launchpad: Any) -> None:
+    (tmp_path / "stop").touch()
+    kwargs = {"file": str(tmp_path / "stop")}
+    label = {"calculator": "moody_calculators:Stopped", "kwargs": kwargs, "max_tries": 1}
+    store = campaigns.begin(launchpad, campaigns.copper(tmp_path, label=label))
+    fw_id = campaigns.fly_to(launchpad, "CalculateLabels")
+    for _ in range(3):
+        assert campaigns.launch(launchpad, fw_id) == "FIZZLED"
+        launchpad.rerun_fw(fw_id)  # as `alfw run` does
+    (tmp_path / "stop").unlink()
+    campaigns.fly(launchpad)
+    campaigns.assert_whole(store, launchpad, "copper")
+    assert store.failure_counts("copper") == {"STOPPED": 3}
+    assert store.failure_counts("copper", final=True) == {}
+
+
+@pytest.mark.slow
 def test_only_the_worker_that_labels_needs_the_values_of_the_labeler(tmp_path: Path, launchpad: Any) -> None:
     label = {"execution_kwargs": {"directory": ">>scratch_folder<<"}}
     store = campaigns.begin(launchpad, campaigns.copper(tmp_path, label=label))

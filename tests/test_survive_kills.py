@@ -9,7 +9,7 @@ from typing import Any
 
 import campaigns
 import pytest
-from fireworks import Firework, LaunchPad
+from fireworks import Firework, FWorker, LaunchPad
 
 from alfw.firetasks import StartCampaign
 from alfw.store import Store
@@ -135,3 +135,56 @@ def test_killed_everywhere(tmp_path: Path, launchpad: Any, launchpad_file: Path)
     runs = campaigns.collection(store, "runs")
     assert len(runs) == len({run["frame"] for run in runs}) == len(campaigns.collection(store, "labels"))
     assert store.failure_counts("copper") == {}
+
+
+@pytest.mark.slow
+def test_killed_when_a_queue_job_takes_over_its_reservation(
+    tmp_path: Path, launchpad: Any, launchpad_file: Path
+) -> None:
+    store = campaigns.begin(launchpad, campaigns.copper(tmp_path))
+    fw_id = campaigns.fly_to(launchpad, LABEL)
+    launchpad.reserve_fw(FWorker(), str(tmp_path), fw_id=fw_id)
+    assert put_right(launchpad, store).nothing, "it waits in a queue"
+    campaigns.kill(launchpad_file, fw_id, PAD + "_upsert_fws", "before", within="checkout_fw")
+    assert put_right(launchpad, store).released == [fw_id]
+    campaigns.fly(launchpad)
+    campaigns.assert_whole(store, launchpad, "copper")
+
+
+@pytest.mark.slow
+def test_reconcile_itself_is_killed(tmp_path: Path, launchpad: Any, launchpad_file: Path) -> None:
+    store = campaigns.begin(launchpad, campaigns.copper(tmp_path))
+    moments = [
+        ("CalculateLabels", PAD + "rerun_fw", "before", "detect_lostruns"),  # FIZZLED, not rerun
+        ("CalculateLabels", WRITTEN, "before", "rerun_fw"),  # READY, its workflow does not know
+        ("Merge", PAD + "rerun_fw", "before", "detect_lostruns"),
+        ("Merge", WRITTEN, "before", "rerun_fw"),
+    ]
+    for stage, point, when, within in moments:
+        fw_id = campaigns.fly_to(launchpad, stage)
+        campaigns.kill(launchpad_file, fw_id, "alfw.firetasks:Stage.run_task", "before")
+        campaigns.kill(launchpad_file, 0, point, when, within)
+        assert not put_right(launchpad, store).nothing
+        while not put_right(launchpad, store).nothing:
+            pass
+    campaigns.fly(launchpad)
+    campaigns.assert_whole(store, launchpad, "copper")
+    assert store.failure_counts("copper") == {}
+
+
+@pytest.mark.slow
+def test_a_worker_given_up_as_lost_comes_back(tmp_path: Path, launchpad: Any) -> None:
+    """It was cut off, not dead: what it brings when another has done its work changes nothing."""
+    store = campaigns.begin(launchpad, campaigns.copper(tmp_path))
+    for stage in (LABEL, "Merge", "Select", "Decide"):
+        fw_id = campaigns.fly_to(launchpad, stage)
+        firework, launch_id = launchpad.checkout_fw(FWorker(), str(tmp_path), fw_id=fw_id)
+        for task in firework.tasks:
+            task.launchpad, task.fw_id = launchpad, fw_id
+            action = task.run_task(dict(firework.spec))
+        _, lost, _ = launchpad.detect_lostruns(expiration_secs=0, rerun=True)
+        assert lost == [fw_id]
+        assert campaigns.launch(launchpad, fw_id) == "COMPLETED"
+        launchpad.complete_launch(launch_id, action, "COMPLETED")
+    campaigns.fly(launchpad)
+    campaigns.assert_whole(store, launchpad, "copper")
