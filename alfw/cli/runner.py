@@ -50,7 +50,8 @@ def _database(file: Path | None, folder: Path) -> Path:
     managed = server.status(folder)
     if file is None or (managed.state == "stopped" and managed.launchpad == file.resolve()):
         managed = server.start(folder, find_mongod())
-        output.say(managed.note or f"mongod runs on port {managed.port}; alfw db stop ends it")
+        where = "" if folder == Path.cwd() else f" --dir {folder}"
+        output.say(managed.note or f"mongod runs on port {managed.port}; to end it: alfw db stop{where}")
         file = managed.launchpad
     if file is None:
         raise StoreError(f"{folder}: the managed database has no launchpad file; alfw db start writes it")
