@@ -81,10 +81,10 @@ def calculate(ctx: Context, frame_ids: Sequence[str]) -> None:
     LabelError
         Something hit the worker, not the frame (program missing, disk full, walltime): rerun elsewhere.
     """
-    labeler = ctx.at_work("label").labeler  # without its values a worker stops here, before it claims a frame
     open_ = unfinished(ctx, frame_ids)
     if not open_:
         return
+    labeler = ctx.at_work("label").labeler  # without its values a worker stops here, before it claims a frame
     frames = dict(zip(open_, ctx.store.get_frames(open_), strict=True))
     with Claims(ctx.store, ctx.campaign) as claims:
         buffer = Buffer(ctx, claims, ctx.plugins.labeler.theory().id, patient=labeler.in_process)
