@@ -42,7 +42,12 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
     try:
         (folder / "munge.key").write_bytes(os.urandom(1024))
         (folder / "munge.key").chmod(0o400)
-        files = {"socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munged.log", "seed-file": "seed"}
+        files = {
+            "socket": "munge.socket",
+            "pid-file": "munge.pid",
+            "log-file": "munged.log",
+            "seed-file": "seed",
+        }
         options = [f"--{option}={folder / name}" for option, name in files.items()]
         # --force: the folder's parents may be writable by others, which munged would refuse.
         start("munged", "--foreground", "--force", f"--key-file={folder / 'munge.key'}", *options)
@@ -53,7 +58,9 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
         _wait_idle(environment, folder)
         yield environment
     finally:
-        subprocess.run(["scancel", "-u", "root"], env=environment, capture_output=True, timeout=20, check=False)
+        subprocess.run(
+            ["scancel", "-u", "root"], env=environment, capture_output=True, timeout=20, check=False
+        )
         time.sleep(1.0)
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGTERM)

@@ -42,7 +42,9 @@ def test_campaign_through_slurm(tmp_path: Path, launchpad: Any, launchpad_file: 
     (folder / "FW_config.yaml").write_text(settings.replace("SLEEP_SECS: 5", "SLEEP_SECS: 1"))
     with slurm.one_node(tmp_path / "slurm") as environment:
         environment |= {"FW_CONFIG_FILE": str(folder / "FW_config.yaml")}
-        subprocess.run([BIN / "lpad", "add", "campaign.yaml"], cwd=folder, env=environment, check=True, timeout=60)
+        subprocess.run(
+            [BIN / "lpad", "add", "campaign.yaml"], cwd=folder, env=environment, check=True, timeout=60
+        )
         log = (tmp_path / "qlaunch.log").open("wb")
         command = [BIN / "qlaunch", "-r", "rapidfire", "--nlaunches", "infinite", "-m", str(os.cpu_count())]
         queue = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)

@@ -63,7 +63,9 @@ class Frame:
         positions = np.round(np.asarray(self.positions, np.float64), DECIMALS) + 0.0
         cell = np.round(np.asarray(self.cell, np.float64), DECIMALS) + 0.0
         if positions.shape != (n, 3) or not np.isfinite(positions).all() or not np.isfinite(cell).all():
-            raise DataError(f"frame of {n} atoms: positions must be ({n}, 3) finite numbers and the cell finite")
+            raise DataError(
+                f"frame of {n} atoms: positions must be ({n}, 3) finite numbers and the cell finite"
+            )
         cell = cell * pbc[:, None]
         if pbc.all() and abs(np.linalg.det(cell)) < 1e-3:
             raise DataError("periodic frame with a cell of zero volume")
@@ -73,7 +75,9 @@ class Frame:
         set_field("pbc", pbc)
         set_field("charge", int(self.charge))
         set_field("multiplicity", int(self.multiplicity))
-        fixed = None if self.fixed is None or not np.any(self.fixed) else _readonly(self.fixed, np.bool_, (n,))
+        fixed = (
+            None if self.fixed is None or not np.any(self.fixed) else _readonly(self.fixed, np.bool_, (n,))
+        )
         set_field("fixed", fixed)
         moments = None if self.moments is None or not np.any(self.moments) else self.moments
         set_field("moments", None if moments is None else _readonly(moments, np.float64, (n,)))

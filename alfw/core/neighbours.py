@@ -46,7 +46,9 @@ def neighbours(frame: Frame, cutoff_A: float) -> Edges:
         Only one or two directions are periodic: what an interaction across vacuum means is the user's choice.
     """
     if frame.periodic and not frame.pbc.all():
-        raise DataError(f"frame {frame.id[:12]} is periodic in some directions only: set `partial_pbc: vacuum`")
+        raise DataError(
+            f"frame {frame.id[:12]} is periodic in some directions only: set `partial_pbc: vacuum`"
+        )
     calculator = NeighborList(cutoff=cutoff_A, full_list=True, sorted=True)
     i, j, shifts = calculator.compute(
         points=frame.positions, box=frame.cell, periodic=bool(frame.pbc.all()), quantities="ijS", copy=True

@@ -47,7 +47,9 @@ def plugin_class(group: str, kind: str) -> type[Any]:
     what = group.removeprefix("alfw.").removesuffix("s")
     if kind not in entries:
         if kind in PLANNED.get(group, ()):
-            raise PluginError(f"{what} {kind!r} is not available in this version; known: {', '.join(sorted(entries))}")
+            raise PluginError(
+                f"{what} {kind!r} is not available in this version; known: {', '.join(sorted(entries))}"
+            )
         hint = "; a plug-in package of your own registers kinds under the entry-point group " + group
         raise PluginError(f"unknown {what} {kind!r}; known: {', '.join(sorted(entries))}{hint}")
     try:

@@ -8,12 +8,12 @@ from pymongo import IndexModel
 
 from alfw.store.base import Document, HasDatabase, collection, verb
 
-VERSION = 1  # raise it with each change of the table, and every database follows at its next `ensure_indexes`
+VERSION = 2  # raise it with each change of the table, and every database follows at its next `ensure_indexes`
 # collection → (fields, unique); the unique ones repeat what `_id` guarantees, for those who write by hand.
 INDEXES: dict[str, list[tuple[tuple[str, ...], bool]]] = {
     "labels": [(("theory", "frame"), True)],
     "runs": [(("theory", "frame", "attempt"), True)],
-    "failures": [(("campaign", "theory", "frame", "attempt", "final"), True)],
+    "failures": [(("campaign", "theory", "frame", "attempt", "final"), True), (("frame",), False)],
     "results": [(("campaign", "round", "stage", "part"), True)],
     "rounds": [(("campaign", "number"), True)],
     "candidates": [(("campaign", "round", "frame", "source"), True), (("frame",), False)],
