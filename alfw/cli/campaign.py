@@ -159,7 +159,7 @@ def reconcile(
     ] = None,
     launchpad: LaunchpadFile = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Put right what killed workers left behind; safe to run twice, and at once."""
     from alfw.cli.common import find_launchpad
     from alfw.workflow.reconcile import reconcile as put_right
@@ -168,9 +168,10 @@ def reconcile(
     report = put_right(pad, store, expiration_s=expiration)
     if as_json:
         output.show_json(vars(report))
-        return
+        return output.CHECK_FAILED if report.trouble else output.OK
     if report.nothing:
         output.show("nothing to put right")
     for what, found in vars(report).items():
         if found:
             output.show(f"{what}: {found if isinstance(found, int) else ', '.join(map(str, found))}")
+    return output.CHECK_FAILED if report.trouble else output.OK

@@ -22,6 +22,7 @@ from fireworks import LaunchPad, Workflow
 from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
+from alfw.core.errors import AlfwError
 from alfw.steps import label
 from alfw.steps.context import Context
 from alfw.store import Store
@@ -42,6 +43,8 @@ class Report:
     ----------
     given_up : int
         Frames that got a final failure because their label Firework failed too often.
+    trouble : list of str
+        Campaigns that could not be looked at, and why; the others were.
     """
 
     unlocked: list[int] = field(default_factory=list)
@@ -52,11 +55,12 @@ class Report:
     rerun: list[int] = field(default_factory=list)
     given_up: int = 0
     opened: list[str] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
 
     @property
     def nothing(self) -> bool:
-        """Whether all was well."""
-        return not any(vars(self).values())
+        """Whether nothing was put right."""
+        return not any(found for what, found in vars(self).items() if what != "trouble")
 
 
 def reconcile(
@@ -85,7 +89,10 @@ def reconcile(
     report.orphans = _delete_orphans(launchpad, grace_s)
     for campaign in store.list_campaigns():
         if campaign["state"] == "running":
-            _reconcile_campaign(launchpad, store, campaign["_id"], report)
+            try:
+                _reconcile_campaign(launchpad, store, campaign["_id"], report)
+            except AlfwError as error:  # of this campaign only, e.g. a plug-in that this machine lacks
+                report.trouble.append(f"{campaign['_id']}: {error}")
     return report
 
 
