@@ -32,6 +32,8 @@ from alfw.workflow.rounds import continue_campaign
 LOCK_SECONDS = 15.0  # a lock seen this long without any change to its workflow is stale
 GRACE_SECONDS = 60.0  # between two writes that belong together; a live worker takes milliseconds
 OURS = {"spec._tasks._fw_name": {"$regex": r"^\{\{alfw\.firetasks\."}}
+LABEL = "{{alfw.firetasks.CalculateLabels}}"
+MAX_LOST = 5  # workers that one Firework may lose
 OVER = ("COMPLETED", "ARCHIVED", "DEFUSED")
 
 
@@ -82,9 +84,7 @@ def reconcile(
     report = Report()
     report.unlocked = _unlock(launchpad, lock_s)
     report.released = _release(launchpad, grace_s)
-    open_ = {**OURS, "state": {"$nin": OVER}}
-    expiration = RUN_EXPIRATION_SECS if expiration_s is None else expiration_s
-    _, report.lost, _ = launchpad.detect_lostruns(expiration_secs=expiration, rerun=True, query=open_)
+    report.lost = _rerun_lost(launchpad, RUN_EXPIRATION_SECS if expiration_s is None else expiration_s)
     report.refreshed = _refresh(launchpad, grace_s)
     report.orphans = _delete_orphans(launchpad, grace_s)
     for campaign in store.list_campaigns():
@@ -106,6 +106,31 @@ def _reconcile_campaign(launchpad: LaunchPad, store: Store, campaign: str, repor
     started = store.get_result(campaign, 0, "start") is not None
     if started and _idle(launchpad, campaign) and continue_campaign(launchpad, store, campaign):
         report.opened.append(campaign)
+
+
+def _rerun_lost(launchpad: LaunchPad, expiration_s: float) -> list[int]:
+    """Rerun Fireworks whose worker died; those that lost `MAX_LOST` workers are left FIZZLED for their user.
+
+    A Firework that kills its worker each time (memory, say) would do so for ever. Labels count their own tries.
+    """
+    _, lost, _ = launchpad.detect_lostruns(
+        expiration_secs=expiration_s, query={**OURS, "state": {"$nin": OVER}}
+    )
+    hopeless = [fw_id for fw_id in lost if _n_lost(launchpad, fw_id) + 1 >= MAX_LOST]
+    for what, fw_ids in (("rerun", sorted(set(lost) - set(hopeless))), ("fizzle", hopeless)):
+        if fw_ids:
+            query = {"fw_id": {"$in": fw_ids}}
+            launchpad.detect_lostruns(expiration_secs=expiration_s, query=query, **{what: True})
+    return list(lost)
+
+
+def _n_lost(launchpad: LaunchPad, fw_id: int) -> int:
+    """How often the worker of this Firework died; 0 for labels, which count their own tries."""
+    query = {"fw_id": fw_id, "state": "FIZZLED", "action": None}
+    is_label = {"fw_id": fw_id, "spec._tasks._fw_name": LABEL}
+    return (
+        0 if launchpad.fireworks.find_one(is_label, {"_id": 1}) else launchpad.launches.count_documents(query)
+    )
 
 
 def _ours(launchpad: LaunchPad, workflow: Mapping[str, Any]) -> bool:
@@ -243,11 +268,12 @@ def _worth_a_rerun(
     """
     task = firework["spec"]["_tasks"][0]
     launches = [*firework["launches"], *firework["archived_launches"]]
-    if task["_fw_name"] != "{{alfw.firetasks.CalculateLabels}}":
+    if task["_fw_name"] != LABEL:
         last = launchpad.launches.find_one(
             {"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)]
         )
-        return last is not None and not last.get("action")
+        was_lost = last is not None and not last.get("action")
+        return was_lost and _n_lost(launchpad, firework["fw_id"]) < MAX_LOST
     failed = launchpad.launches.count_documents({"launch_id": {"$in": launches}, "state": "FIZZLED"})
     ctx = Context.load(store, campaign, task["round"], Path(tempfile.gettempdir()))
     if failed <= ctx.config.label.max_tries * task["count"]:
