@@ -12,7 +12,7 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,10 +89,7 @@ def reconcile(
     report.orphans = _delete_orphans(launchpad, grace_s)
     for campaign in store.list_campaigns():
         if campaign["state"] == "running":
-            try:
-                _reconcile_campaign(launchpad, store, campaign["_id"], report)
-            except AlfwError as error:  # of this campaign only, e.g. a plug-in that this machine lacks
-                report.trouble.append(f"{campaign['_id']}: {error}")
+            _reconcile_campaign(launchpad, store, campaign["_id"], report)
     return report
 
 
@@ -100,12 +97,23 @@ def _reconcile_campaign(launchpad: LaunchPad, store: Store, campaign: str, repor
     """What can be put right only while a campaign runs: FIZZLED Fireworks, and a round without a workflow."""
     of_it = [{"fw_id": {"$in": fireworks_of(launchpad, campaign)}}, {"spec._tasks.campaign.name": campaign}]
     for firework in launchpad.fireworks.find({"$or": of_it, "state": "FIZZLED"}):
-        if _worth_a_rerun(launchpad, store, campaign, firework, report):
-            launchpad.rerun_fw(firework["fw_id"])
-            report.rerun.append(firework["fw_id"])
-    started = store.get_result(campaign, 0, "start") is not None
-    if started and _idle(launchpad, campaign) and continue_campaign(launchpad, store, campaign):
-        report.opened.append(campaign)
+        with _reported(report, campaign):
+            if _worth_a_rerun(launchpad, store, campaign, firework, report):
+                launchpad.rerun_fw(firework["fw_id"])
+                report.rerun.append(firework["fw_id"])
+    with _reported(report, campaign):
+        started = store.get_result(campaign, 0, "start") is not None
+        if started and _idle(launchpad, campaign) and continue_campaign(launchpad, store, campaign):
+            report.opened.append(campaign)
+
+
+@contextlib.contextmanager
+def _reported(report: Report, campaign: str) -> Iterator[None]:
+    """Trouble with one Firework (a plug-in that this machine lacks, a lost blob) keeps none of the others waiting."""
+    try:
+        yield
+    except AlfwError as error:
+        report.trouble.append(f"{campaign}: {error}")
 
 
 def _rerun_lost(launchpad: LaunchPad, expiration_s: float) -> list[int]:
