@@ -34,7 +34,8 @@ test: lint
 
 # Each benchmark prints a table and writes its numbers to benchmarks/results/.
 bench: setup
-	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; \
+	  $(BIN)/python $$script -o benchmarks/results/$$(basename $$script .py).json; done
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
