@@ -17,7 +17,7 @@ from alfw.store import Store
 
 BIN = Path(sys.executable).parent
 SMALLER = {
-    "steps: 300": "steps: 40",
+    "steps: 2000": "steps: 40",
     "walkers: 4": "walkers: 2",
     "n_steps: 200": "n_steps: 40",
     "max_frames: 6, audit_frames: 4": "max_frames: 3, audit_frames: 2",
