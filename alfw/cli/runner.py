@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fireworks import LaunchPad
+from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from alfw.cli import output
 from alfw.cli.common import checked_campaign, find_launchpad, launchpad_file
-from alfw.cli.work import StopFlag, this_fworker, work
+from alfw.cli.work import POLL_SECONDS, StopFlag, rerun_dead, this_fworker, work
 from alfw.core.errors import StoreError
 from alfw.steps.summary import campaign_summary
 from alfw.store import Store, server
@@ -79,20 +80,32 @@ def _work_on(pad: LaunchPad, store: Store, campaign: str, stop: StopFlag) -> Non
     """Launch, and put right what can be, until the campaign is not running any more or is stuck."""
     told = Progress(store, campaign)
     _rerun_interrupted(pad, campaign)
+    rerun_dead(pad, campaign)
     with output.live():
         _until_done(pad, store, campaign, stop, told)
 
 
 def _until_done(pad: LaunchPad, store: Store, campaign: str, stop: StopFlag, told: Progress) -> None:
+    """Work; when nothing has been READY for a while, put right what killed workers left behind, or give up."""
+    idle_since, explained = time.monotonic(), False
     while not stop.set and control.state(store, campaign) == "running":
+        before = len(told)
         work(pad, store, campaign, stop, told.tell)
         told.tell()
-        if stop.set or control.state(store, campaign) != "running":
-            return
-        report = reconcile(pad, store)
-        if report.nothing and not _running(pad, campaign):
-            return
-        time.sleep(PATIENCE_SECONDS if report.nothing else 0)
+        if len(told) > before:
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since < PATIENCE_SECONDS:
+            time.sleep(POLL_SECONDS)
+        else:
+            idle_since = time.monotonic()
+            if reconcile(pad, store).nothing:
+                if not _running(pad, campaign):
+                    return
+                if not explained:
+                    output.say(
+                        f"waiting for another worker; one that died is found after {RUN_EXPIRATION_SECS} s"
+                    )
+                explained = True
 
 
 class Progress:
@@ -101,6 +114,9 @@ class Progress:
     def __init__(self, store: Store, campaign: str) -> None:
         self._store, self._campaign = store, campaign
         self._told = {result["_id"] for result in store.get_results(campaign)}
+
+    def __len__(self) -> int:
+        return len(self._told)
 
     def tell(self) -> None:
         """One line for each result that is new since the last call."""

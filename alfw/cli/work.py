@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from alfw.store import Store
 from alfw.workflow.control import fireworks_of, state
 
 POLL_SECONDS = 0.5
+FOLDER = "alfw_run_"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -53,37 +55,45 @@ def this_fworker() -> FWorker:
     return FWorker.from_file(FWORKER_LOC) if FWORKER_LOC else FWorker()
 
 
-def is_open(launchpad: LaunchPad, store: Store, campaign: str) -> bool:
-    """Whether work on the campaign can go on: it runs, and something of it is READY, RESERVED or RUNNING."""
-    if state(store, campaign) != "running":
-        return False
-    query = {
-        "fw_id": {"$in": fireworks_of(launchpad, campaign)},
-        "state": {"$in": ["READY", "RESERVED", "RUNNING"]},
-    }
-    return launchpad.fireworks.find_one(query, {"_id": 1}) is not None
-
-
 def work(
     launchpad: LaunchPad, store: Store, campaign: str, stop: StopFlag, tell: Callable[[], None] = lambda: None
 ) -> None:
-    """Launch rockets of this campaign one after the other until nothing of it is left to do or `stop` is set."""
+    """Launch rockets of this campaign one after the other until none is READY or `stop` is set."""
     worker = this_fworker()
     quiet()
-    with tempfile.TemporaryDirectory(prefix="alfw_run_", ignore_cleanup_errors=True) as folder, chdir(folder):
-        while not stop.set:
+    prefix = f"{FOLDER}{os.getpid()}_"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder, chdir(folder):
+        while not stop.set and state(store, campaign) == "running":
             try:
-                if not is_open(launchpad, store, campaign):
-                    return
                 fw_id = _next(launchpad, worker, campaign)
                 if fw_id is None:
-                    time.sleep(POLL_SECONDS)
-                else:
-                    launch_rocket(launchpad, worker, fw_id=fw_id, err_file=io.StringIO())
+                    return
+                launch_rocket(launchpad, worker, fw_id=fw_id, err_file=io.StringIO())
                 tell()
             except KeyboardInterrupt:
                 if not stop.set:
                     raise
+
+
+def rerun_dead(launchpad: LaunchPad, campaign: str) -> list[int]:
+    """Make READY again what a worker of `alfw run` on this machine was at when it was killed; fw_ids.
+
+    Its launch folder names the process, so there is no need to wait until its pings are missed.
+    """
+    query = {
+        "fw_id": {"$in": fireworks_of(launchpad, campaign)},
+        "state": "RUNNING",
+        "host": socket.gethostname(),
+        "launch_dir": {"$regex": f"/{FOLDER}[0-9]+_[^/]*$"},
+    }
+    dead = []
+    for launch in launchpad.launches.find(query, {"launch_id": 1, "fw_id": 1, "launch_dir": 1}):
+        pid = int(Path(launch["launch_dir"]).name.removeprefix(FOLDER).split("_")[0])
+        if not Path("/proc", str(pid)).exists() and Path("/proc/self").exists():
+            launchpad.mark_fizzled(launch["launch_id"])
+            launchpad.rerun_fw(launch["fw_id"])
+            dead.append(launch["fw_id"])
+    return dead
 
 
 def quiet() -> None:
