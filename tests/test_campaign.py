@@ -79,7 +79,8 @@ def test_datasets_grow_and_counts_agree(ended: Any) -> None:
         assert len(new) == merged["n_labeled"] == chosen["n_selected"] - merged["n_failed"]
         assert all(row.round == number for row in new)
         assert ctx.result("screen")["counts"]["n_pool"] == chosen["n_pool"]
-        assert chosen["n_pool"] == chosen["n_candidates"] + chosen["n_audit"] + chosen["n_known"]
+        unfit = chosen["n_known"] + chosen["n_not_labelable"]
+        assert chosen["n_pool"] == chosen["n_candidates"] + chosen["n_audit"] + unfit
         states = {item["state"] for item in store.get_candidates("copper", number)}
         assert states == {"labeled"}
 

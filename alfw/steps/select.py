@@ -53,7 +53,7 @@ def _select(ctx: Context) -> Outcome:
     pool = gather(ctx)
     rows = rows_of(ctx, previous_dataset(ctx))
     settings = ctx.config.select
-    fresh = is_fresh(ctx.plugins.labeler, pool.frames, {row.frame for row in rows})
+    fresh, unfit = sort_out(ctx.plugins.labeler, pool.frames, {row.frame for row in rows})
     audit = draw_audit(pool, fresh, settings.audit_frames, ctx.seed("select", "audit"))
     rest = np.setdiff1d(np.flatnonzero(fresh), audit)
     labelled = frames_on(ctx, rows, "train", "valid") + [pool.frames[i] for i in audit]
@@ -71,10 +71,10 @@ def _select(ctx: Context) -> Outcome:
         "n_candidates": len(rest),
         "n_selected": len(picks),
         "n_audit": len(audit),
-        "n_known": int((~fresh).sum()),
+        **{f"n_{reason}": number for reason, number in unfit.items()},
     }
-    metrics = {"rejected": {key: int(value) for key, value in selection.rejected.items()}}
-    return Outcome({"candidates": ctx.put_json(candidates)}, counts, metrics)
+    rejected = {key: int(value) for key, value in {**selection.rejected, **unfit}.items() if value}
+    return Outcome({"candidates": ctx.put_json(candidates)}, counts, {"rejected": rejected})
 
 
 def gather(ctx: Context) -> Screened:
@@ -118,20 +118,26 @@ def draw_audit(pool: Screened, fresh: np.ndarray, number: int, seed: int) -> np.
     return np.concatenate(drawn).astype(np.int64)
 
 
-def is_fresh(labeler: Labeler, frames: list[Frame], known: set[str]) -> np.ndarray:
-    """(B,) bool: not labelled yet, not seen earlier in the pool, and such that the labeler takes it."""
+def sort_out(labeler: Labeler, frames: list[Frame], known: set[str]) -> tuple[np.ndarray, dict[str, int]]:
+    """(B,) bool: frames that may be labelled; and how many others there are, by reason.
+
+    `known`: labelled already, or seen earlier in the pool; `not_labelable`: the labeler refuses them.
+    """
     seen = set(known)
     fresh = np.zeros(len(frames), bool)
+    rejected = {"known": 0, "not_labelable": 0}
     for i, frame in enumerate(frames):
         if frame.id in seen:
+            rejected["known"] += 1
             continue
         seen.add(frame.id)
         try:
             labeler.check(frame)
         except InputError:
-            continue
-        fresh[i] = True
-    return fresh
+            rejected["not_labelable"] += 1
+        else:
+            fresh[i] = True
+    return fresh, rejected
 
 
 def _candidate(ctx: Context, pool: Screened, index: int, reason: str, score: float) -> dict[str, Any]:
