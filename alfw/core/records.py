@@ -63,6 +63,22 @@ class Theory:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """What earlier attempts at a frame teach the next one.
+
+    Attributes
+    ----------
+    other_guess : bool
+        The last result was suspect: start the SCF from another first guess.
+    restart : {name: bytes}
+        Checkpoint files of an attempt that ran out of time.
+    """
+
+    other_guess: bool = False
+    restart: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Run:
     """The raw output of one calculation, before anything is judged.
 
@@ -72,12 +88,15 @@ class Run:
         What the program left, enough for `Labeler.parse` to decide on success and read the result.
     corrections : sequence of mapping
         One per remedy that custodian applied: {"errors": [...], "actions": [...]}.
+    changes : mapping
+        Settings of the theory that an allowed remedy changed, with their new values; empty = none.
     wall_s : float
     version, command, host : str
     """
 
     files: Mapping[str, bytes]
     corrections: Sequence[Mapping[str, Any]] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
     wall_s: float = 0.0
     version: str = ""
     command: str = ""
@@ -99,7 +118,13 @@ class Label:
     dipole : (3,) float64 or None, e·Å
         Non-periodic frames only; of charged ones about the centre of mass.
     charges : (n,) float64 or None, e
-    corrections, wall_s, version, command, host
+    s_squared : float or None
+        ⟨S²⟩ of open shells.
+    esp : (G,) float64 or None, V
+        Electrostatic potential at `esp_points`.
+    esp_points : (G, 3) float64 or None, Å
+        In the frame's own orientation.
+    corrections, changes, wall_s, version, command, host
         As in `Run`.
     """
 
@@ -108,7 +133,11 @@ class Label:
     stress: Float | None = None
     dipole: Float | None = None
     charges: Float | None = None
+    s_squared: float | None = None
+    esp: Float | None = None
+    esp_points: Float | None = None
     corrections: Sequence[Mapping[str, Any]] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
     wall_s: float = 0.0
     version: str = ""
     command: str = ""

@@ -15,10 +15,6 @@ PLANNED: dict[str, frozenset[str]] = {
     "alfw.models": frozenset({"physnet", "ase", "external"}),
     "alfw.samplers": frozenset({"ase-md", "rattle", "strain", "normal-modes", "random"}),
     "alfw.selectors": frozenset({"failures", "combined", "farthest", "lcmd", "maxdet"}),
-    "alfw.labelers": frozenset(
-        {"xtb", "psi4", "orca", "gaussian", "qchem", "vasp", "espresso", "cp2k", "castep", "nwchem"}
-        | {"dataset", "command"}
-    ),
 }
 # How to get the package that a plug-in needs.
 INSTALL = {

@@ -12,11 +12,11 @@ from ase.data import chemical_symbols
 from ase.neighborlist import primitive_neighbor_list
 from scipy.spatial.distance import pdist
 
-from alfw.core.errors import ExecutableError, GeometryError, InputError, LabelError, PluginError
+from alfw.core.errors import ChargeError, ExecutableError, GeometryError, InputError, LabelError, PluginError
 from alfw.core.frame import Float, Frame
 from alfw.core.registry import private
 
-MIN_DISTANCE_A = 0.1  # closer than this is a broken geometry for any program
+MIN_DISTANCE_A = 0.3  # closer than this is a broken geometry for any program (H2 bonds are 0.74 Å)
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -27,17 +27,17 @@ THREAD_VARIABLES = (
 
 
 def check_electrons(frame: Frame) -> None:
-    """Raise InputError when charge and multiplicity do not fit the number of electrons."""
+    """Raise ChargeError when charge and multiplicity do not fit the number of electrons."""
     electrons = int(frame.numbers.sum()) - frame.charge
     unpaired = frame.multiplicity - 1
     state = f"charge {frame.charge:+d}, multiplicity {frame.multiplicity}"
     what = f"frame {frame.id[:12]} ({frame.formula}, {state})"
     if frame.multiplicity < 1:
-        raise InputError(f"{what}: multiplicity is 2S + 1, at least 1")
+        raise ChargeError(f"{what}: multiplicity is 2S + 1, at least 1")
     if electrons < 1 or unpaired > electrons:
-        raise InputError(f"{what}: {electrons} electrons are too few; correct charge or multiplicity")
+        raise ChargeError(f"{what}: {electrons} electrons are too few; correct charge or multiplicity")
     if (electrons - unpaired) % 2:
-        raise InputError(f"{what}: impossible with {electrons} electrons; correct charge or multiplicity")
+        raise ChargeError(f"{what}: impossible with {electrons} electrons; correct charge or multiplicity")
 
 
 def check_elements(frame: Frame, highest: int, program: str) -> None:

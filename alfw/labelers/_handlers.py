@@ -1,15 +1,20 @@
 """Ladders of remedies: which error they are for, how it shows, and what is tried, one after the other.
 
 They are data; `_run` turns them into custodian's error handlers. A remedy changes how the answer is found, never
-the answer: the electronic temperature, a basis or a threshold is not touched.
+the answer: what touches the energy surface (electronic temperature, smearing, thresholds) stands in `changes`, and
+is tried only where the user allows it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+
+from alfw.core.errors import LabelError
+
+Files = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -20,23 +25,44 @@ class Ladder:
     ----------
     error : str
         Class of the failure ledger.
-    file : str
-        The output file that shows the error.
-    signature : str
-        Regular expression that the file contains then.
+    shows : callable
+        Whether the output shows this error.
     steps : tuple of mappings
         Changes of the calculation's settings; each comes on top of those before.
+    changes : tuple of mappings
+        More of them, after the others, which change the theory; see `allowing`.
     """
 
     error: str
-    file: str
-    signature: str
+    shows: Callable[[Files], bool]
     steps: tuple[Mapping[str, Any], ...]
+    changes: tuple[Mapping[str, Any], ...] = ()
 
-    def matches(self, files: Mapping[str, bytes]) -> bool:
-        """Whether the output shows this error."""
-        text = files.get(self.file, b"").decode(errors="replace")
-        return re.search(self.signature, text) is not None
+    def allowing(self, changes: bool) -> Ladder:
+        """The same ladder; without the remedies that change the theory unless they are allowed."""
+        return self if changes else replace(self, changes=())
+
+
+def printed(file: str, signature: str) -> Callable[[Files], bool]:
+    """Whether this output file matches the regular expression `signature`."""
+
+    def shows(files: Files) -> bool:
+        return re.search(signature, files.get(file, b"").decode(errors="replace")) is not None
+
+    return shows
+
+
+def judged(read: Callable[[Files], Any], *errors: type[LabelError]) -> Callable[[Files], bool]:
+    """Whether a reader refuses the output with one of these errors (exactly, not a subclass)."""
+
+    def shows(files: Files) -> bool:
+        try:
+            read(files)
+        except LabelError as error:
+            return type(error) in errors
+        return False
+
+    return shows
 
 
 # Broyden mixing with its default damping of 0.4 may oscillate: more cycles first, then smaller steps, then a
@@ -44,8 +70,7 @@ class Ladder:
 # all cycles unless told otherwise, and then 1000 of them take half a minute for a water molecule.
 TBLITE_SCF = Ladder(
     error="SCF_NOT_CONVERGED",
-    file="result.json",
-    signature="SCF not converged",
+    shows=printed("result.json", "SCF not converged"),
     steps=(
         {"max_iterations": 500, "mixer_memory": 50},
         {"mixer_damping": 0.2},
@@ -58,8 +83,7 @@ TBLITE_SCF = Ladder(
 # `restart`: start from the orbitals of the attempt before (chkfile).
 PYSCF_SCF = Ladder(
     error="SCF_NOT_CONVERGED",
-    file="result.json",
-    signature="SCF not converged",
+    shows=printed("result.json", "SCF not converged"),
     steps=(
         {"max_cycle": 200, "restart": True},
         {"level_shift": 0.3, "damp": 0.2},

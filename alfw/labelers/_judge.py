@@ -110,7 +110,7 @@ def checked(frame: Frame, run: Run, *, total_energy: bool, **values: Any) -> Lab
     total_energy : bool
         Whether the energy is counted from bare nuclei and electrons, so that it has known bounds.
     **values
-        energy, forces, stress, dipole, charges as in `Label`; arrays or nested lists.
+        energy, forces, stress, dipole, charges, s_squared, esp, esp_points as in `Label`; arrays or nested lists.
 
     Raises
     ------
@@ -120,7 +120,9 @@ def checked(frame: Frame, run: Run, *, total_energy: bool, **values: Any) -> Lab
         A number is not finite or absurd.
     """
     n = len(frame)
-    shapes = {"energy": (), "forces": (n, 3), "stress": (3, 3), "dipole": (3,), "charges": (n,)}
+    shapes: dict[str, tuple[int, ...]] = {"energy": (), "forces": (n, 3), "stress": (3, 3), "dipole": (3,)}
+    points = len(values["esp"]) if values.get("esp") is not None else 0
+    shapes |= {"charges": (n,), "s_squared": (), "esp": (points,), "esp_points": (points, 3)}
     arrays = {name: np.asarray(value, np.float64) for name, value in values.items() if value is not None}
     for name, array in arrays.items():
         if array.shape != shapes[name]:
@@ -130,6 +132,7 @@ def checked(frame: Frame, run: Run, *, total_energy: bool, **values: Any) -> Lab
         if not np.isfinite(array).all():
             raise DivergedError(f"frame {frame.id[:12]}: {name} is not finite")
     energy = float(arrays.pop("energy"))
+    s_squared = arrays.pop("s_squared", None)
     largest = float(np.abs(arrays["forces"]).max())
     if largest > MAX_FORCE_eV_per_A:
         raise DivergedError(f"frame {frame.id[:12]}: a force of {largest:.3g} eV/Å is absurd")
@@ -140,7 +143,9 @@ def checked(frame: Frame, run: Run, *, total_energy: bool, **values: Any) -> Lab
     return Label(
         energy=energy,
         **arrays,
+        s_squared=None if s_squared is None else float(s_squared),
         corrections=run.corrections,
+        changes=run.changes,
         wall_s=run.wall_s,
         version=run.version,
         command=run.command,

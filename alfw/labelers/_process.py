@@ -53,20 +53,30 @@ class Child:
         self.folder = folder
         self.inputs: Files = {}
         self.process: subprocess.Popen[bytes] | None = None
+        self.stopped = False
+        self._rendered: Settings | None = None
 
     def start(self, settings: Settings) -> subprocess.Popen[bytes]:
-        """The process, on freshly written input and without any output of the attempt before.
+        """The process, without any output of the attempt before; input is written anew where settings changed.
+
+        Where they did not, one of custodian's own handlers has edited the input in place.
 
         Raises
         ------
         ExecutableError
             The command cannot be started.
+        WalltimeError
+            Time was up before.
         """
+        if self.stopped:
+            raise WalltimeError(f"time was up before another attempt: {' '.join(self.command)}")
         for name in self.outputs:
             (self.folder / name).unlink(missing_ok=True)
-        self.inputs = self.render(settings)
-        for name, data in self.inputs.items():
-            (self.folder / name).write_bytes(data)
+        if settings != self._rendered:
+            self.inputs = self.render(settings)
+            self._rendered = dict(settings)
+            for name, data in self.inputs.items():
+                (self.folder / name).write_bytes(data)
         try:
             with open(self.folder / LOG, "wb") as log:
                 self.process = subprocess.Popen(
@@ -80,7 +90,8 @@ class Child:
                 )
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
             what = f"cannot start {self.command[0]!r} on {socket.gethostname()}: {error.strerror}"
-            raise ExecutableError(f"{what}; correct the command of the labeler") from error
+            looked = "" if "/" in self.command[0] else f" (looked in PATH {os.environ.get('PATH', '')})"
+            raise ExecutableError(f"{what}{looked}; correct the command of the labeler") from error
         return self.process
 
     @property
@@ -102,8 +113,8 @@ class Child:
 
     def files(self) -> dict[str, bytes]:
         """Input, output and return code of the last attempt."""
-        files = dict(self.inputs)
-        for name in self.outputs:
+        files: dict[str, bytes] = {}
+        for name in (*self.inputs, *self.outputs):
             with suppress(FileNotFoundError):
                 files[name] = (self.folder / name).read_bytes()
         if self.process is not None and self.process.returncode is not None:
@@ -112,14 +123,41 @@ class Child:
 
 
 @contextmanager
+def deadline(child: Child, limit_s: float | None) -> Iterator[threading.Event]:
+    """Ends the child, now and from then on, when `limit_s` is over; the event tells whether it did.
+
+    custodian's monitors would do the same by polling, which costs every label a wait.
+    """
+    expired = threading.Event()
+
+    def stop() -> None:
+        expired.set()
+        child.stopped = True
+        child.terminate()
+
+    timer = threading.Timer(limit_s, stop) if limit_s is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield expired
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+@contextmanager
 def full_disk_raises(folder: Path) -> Iterator[None]:
-    """OSErrors that mean a full disk become OutOfDiskError."""
+    """OSErrors that mean a full disk become OutOfDiskError; those of a folder nobody may write to, ExecutableError."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what = f"{error.strerror} in {folder} on {socket.gethostname()}"
             raise OutOfDiskError(f"{what}; free some space or set `scratch`") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            what = f"cannot write to {folder} on {socket.gethostname()}: {error.strerror}"
+            raise ExecutableError(f"{what}; set `scratch` to a folder that workers may write to") from error
         raise
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from alfw.core.errors import WalltimeError
 from alfw.core.records import Resources, Run
 from alfw.labelers._handlers import Ladder
-from alfw.labelers._process import Child, Files, Settings, full_disk_raises, sigterm_raises
+from alfw.labelers._process import Child, Files, Settings, deadline, full_disk_raises, sigterm_raises
 
 for _variable in ("SENTRY_DSN", "CUSTODIAN_REPORTING_OPT_IN"):  # custodian would report to a remote server
     os.environ.pop(_variable, None)
@@ -27,7 +27,7 @@ from custodian.custodian import Custodian, CustodianError, ErrorHandler, Job  # 
 # Its records at level ERROR are bare names of handlers; what they stand for is in Run.corrections.
 logging.getLogger("custodian").setLevel(logging.CRITICAL)
 
-POLL_S = 0.1
+OTHERS_REMEDIES = 10  # at most, of one of custodian's own handlers
 
 
 class InProcessJob(Job):
@@ -37,13 +37,16 @@ class InProcessJob(Job):
         self.compute = compute
         self.settings = settings
         self._files: Files = {}
+        self._done: Settings | None = None  # settings of the attempt in `_files`
 
     def setup(self, directory: str = "./") -> None:
         """Nothing to prepare."""
 
     def run(self, directory: str = "./") -> None:
-        """Compute; custodian takes anything but a Popen as a finished job."""
-        self._files = self.compute(self.settings)
+        """Compute, unless just that was done; custodian takes anything but a Popen as a finished job."""
+        if self._done != self.settings:
+            self._files = self.compute(self.settings)
+            self._done = dict(self.settings)
 
     def postprocess(self, directory: str = "./") -> None:
         """Nothing to tidy up."""
@@ -94,16 +97,20 @@ class LadderHandler(ErrorHandler):
         self.ladder = ladder
         self.job = job
         self.rung = 0
+        self.changes: dict[str, Any] = {}
 
     def check(self, directory: str = "./") -> bool:
         """Whether the attempt just finished shows the error."""
-        return self.ladder.matches(self.job.files())
+        return self.ladder.shows(self.job.files())
 
     def correct(self, directory: str = "./") -> dict[str, Any]:
         """The next remedy, put into the job's settings; actions None when the ladder ends."""
-        if self.rung == len(self.ladder.steps):
+        steps = (*self.ladder.steps, *self.ladder.changes)
+        if self.rung == len(steps):
             return {"errors": [self.ladder.error], "actions": None}
-        step = dict(self.ladder.steps[self.rung])
+        step = dict(steps[self.rung])
+        if self.rung >= len(self.ladder.steps):
+            self.changes.update(step)
         self.rung += 1
         self.job.settings.update(step)
         return {"errors": [self.ladder.error], "actions": [step]}
@@ -111,31 +118,6 @@ class LadderHandler(ErrorHandler):
     def as_dict(self) -> dict[str, Any]:
         """What custodian.json shows."""
         return {"handler": self.ladder.error, "rung": self.rung}
-
-
-class WalltimeMonitor(ErrorHandler):
-    """Stops the child when the calculation, remedies included, takes longer than its limit."""
-
-    is_monitor = True
-
-    def __init__(self, limit_s: float, child: Child) -> None:
-        self.limit_s = limit_s
-        self.child = child
-        self.expired = False
-        self._start = time.monotonic()
-
-    def check(self, directory: str = "./") -> bool:
-        """Whether time is up; a child that has finished in the meantime is left alone."""
-        return self.child.running and time.monotonic() - self._start > self.limit_s
-
-    def correct(self, directory: str = "./") -> dict[str, Any]:
-        """There is no remedy."""
-        self.expired = True
-        return {"errors": ["WALLTIME"], "actions": None}
-
-    def as_dict(self) -> dict[str, Any]:
-        """What custodian.json shows."""
-        return {"handler": "WALLTIME", "limit_s": self.limit_s}
 
 
 def run_here(
@@ -165,10 +147,15 @@ def run_here(
     start = time.perf_counter()
     with full_disk_raises(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        corrections = _corrections(job, [LadderHandler(ladder, job) for ladder in ladders], workdir)
+        job.run()
+        handlers = [LadderHandler(ladder, job) for ladder in ladders]
+        # Custodian costs as much as a fast label does, so it comes in when there is something to correct.
+        needed = any(handler.check() for handler in handlers)
+        corrections = _corrections(job, handlers, workdir) if needed else []
     return Run(
         files=job.files(),
         corrections=corrections,
+        changes=_changes(handlers),
         wall_s=time.perf_counter() - start,
         version=version,
         command="in-process",
@@ -184,6 +171,9 @@ def run_child(
     ladders: Sequence[Ladder],
     workdir: Path,
     resources: Resources,
+    checkpoints: Sequence[str] = (),
+    threads: int | None = None,
+    more_handlers: Callable[[Path], Sequence[ErrorHandler]] | None = None,
 ) -> Run:
     """The raw output of a program, repeated with remedies as long as a ladder matches.
 
@@ -196,15 +186,22 @@ def run_child(
         As in `Child`.
     settings : mapping
         What remedies change.
+    checkpoints : sequence of str
+        Files that join what a calculation out of time leaves, so that the next attempt may restart from them.
+    threads : int, optional
+        OpenMP and BLAS threads; None = `resources.threads`. A program that spreads over MPI wants 1.
+    more_handlers : callable, optional
+        From the folder to custodian's own error handlers for this program.
 
     Raises
     ------
     ExecutableError
         The command cannot be started.
     OutOfDiskError
-        The folder is full.
+        The folder is full, or cannot be written to.
     WalltimeError
-        `resources.walltime_s` is over, or this process got SIGTERM; the whole process group is dead.
+        `resources.walltime_s` is over, or this process got SIGTERM; the whole process group is dead, and `partial`
+        of the error has what it left.
     """
     start = time.perf_counter()
     parent = resources.scratch or workdir
@@ -212,47 +209,64 @@ def run_child(
     with full_disk_raises(parent):
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="label-", dir=parent)).resolve()
-        child = Child(command, render, outputs, resources.threads, folder)
+        child = Child(command, render, outputs, threads or resources.threads, folder)
+        job = ChildJob(child, dict(settings))
+        handlers = [LadderHandler(ladder, job) for ladder in ladders]
+        others = list(more_handlers(folder)) if more_handlers else []
         try:
-            corrections = _supervise(ChildJob(child, dict(settings)), ladders, folder, resources.walltime_s)
+            corrections = _supervise(job, [*handlers, *others], folder, resources.walltime_s)
             files = child.files()
             finished = True
+        except WalltimeError as error:
+            error.partial = _partial(child, checkpoints, time.perf_counter() - start)
+            raise
         finally:
             if child.running:
                 child.terminate()
             if finished or resources.scratch:
                 shutil.rmtree(folder, ignore_errors=True)
     wall_s = time.perf_counter() - start
-    return Run(files, corrections, wall_s, command=" ".join(command), host=socket.gethostname())
+    host, line = socket.gethostname(), " ".join(command)
+    return Run(files, corrections, _changes(handlers), wall_s, command=line, host=host)
+
+
+def _partial(child: Child, checkpoints: Sequence[str], wall_s: float) -> Run:
+    """What a calculation left that was stopped from outside."""
+    child.terminate()
+    left = {name: child.folder / name for name in checkpoints}
+    files = child.files() | {name: path.read_bytes() for name, path in left.items() if path.is_file()}
+    return Run(files, wall_s=wall_s, command=" ".join(child.command), host=socket.gethostname())
+
+
+def _changes(handlers: Sequence[LadderHandler]) -> dict[str, Any]:
+    """Settings of the theory that remedies changed."""
+    return {key: value for handler in handlers for key, value in handler.changes.items()}
 
 
 def _supervise(
-    job: ChildJob, ladders: Sequence[Ladder], folder: Path, walltime_s: float | None
+    job: ChildJob, handlers: Sequence[ErrorHandler], folder: Path, walltime_s: float | None
 ) -> list[dict[str, Any]]:
     """Corrections of a child calculation that nothing stopped from outside."""
-    handlers = [LadderHandler(ladder, job) for ladder in ladders]
-    monitor = None if walltime_s is None else WalltimeMonitor(walltime_s, job.child)
-    with sigterm_raises():
-        corrections = _corrections(job, handlers, folder, monitor)
-    if monitor is not None and monitor.expired:
+    with sigterm_raises(), deadline(job.child, walltime_s) as expired:
+        corrections = _corrections(job, handlers, folder)
+    if expired.is_set():
         command = " ".join(job.child.command)
         raise WalltimeError(f"stopped after its limit of {walltime_s:g} s: {command}")
     return corrections
 
 
 def _corrections(
-    job: Job, handlers: Sequence[LadderHandler], folder: Path, monitor: WalltimeMonitor | None = None
+    job: InProcessJob | ChildJob, handlers: Sequence[ErrorHandler], folder: Path
 ) -> list[dict[str, Any]]:
     """Corrections, after custodian has run the job to its end, good or bad: `parse` judges the output."""
     custodian = Custodian(
-        [*handlers, *([] if monitor is None else [monitor])],
+        list(handlers),
         [job],
         # custodian's N allows N − 1 reruns; each ladder also counts the remedy that is missing at its end.
-        max_errors=2 + sum(len(handler.ladder.steps) + 1 for handler in handlers),
-        polling_time_step=POLL_S,
-        # Each look at the monitor writes custodian.json: every 5 % of the limit is enough, 10 s at most.
-        monitor_freq=1 if monitor is None else max(1, round(min(0.05 * monitor.limit_s, 10.0) / POLL_S)),
+        max_errors=2 + sum(_remedies(handler) + 1 for handler in handlers),
         directory=str(folder),
+        polling_time_step=0.5,  # these two are for custodian's own monitors, if there are any
+        monitor_freq=20,
     )
     with suppress(CustodianError):  # no remedy left, or a return code: the run log and the output have both
         custodian.run()
@@ -261,3 +275,10 @@ def _corrections(
         for log in custodian.run_log
         for entry in log["corrections"]
     ]
+
+
+def _remedies(handler: ErrorHandler) -> int:
+    """How many remedies a handler may try at most."""
+    if isinstance(handler, LadderHandler):
+        return len(handler.ladder.steps) + len(handler.ladder.changes)
+    return OTHERS_REMEDIES

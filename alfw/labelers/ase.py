@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from alfw.core.errors import InputError
 from alfw.core.frame import Frame
-from alfw.core.records import Label, Resources, Run, Theory
+from alfw.core.protocols import FIRST
+from alfw.core.records import Attempt, Label, Resources, Run, Theory
 from alfw.labelers._common import check_electrons, load, pinned_threads, refuse, refused
 from alfw.labelers._judge import checked, numbers, worker_problem
 
@@ -64,7 +65,7 @@ class ASELabeler(BaseModel):
                 f"{what}: {self.calculator} would ignore them; if it does not, set `reads_charge: true`"
             )
 
-    def run(self, frame: Frame, workdir: Path, resources: Resources) -> Run:
+    def run(self, frame: Frame, workdir: Path, resources: Resources, attempt: Attempt = FIRST) -> Run:
         """The calculator's numbers, or its error.
 
         Raises

@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from alfw.core.frame import Frame
-from alfw.core.records import Label, Resources, Run, Theory
+from alfw.core.protocols import FIRST
+from alfw.core.records import Attempt, Label, Resources, Run, Theory
 from alfw.core.units import BOHR_A, HARTREE_eV, HARTREE_PER_BOHR_eV_PER_A
 from alfw.labelers._common import (
     about_mass_centre,
@@ -86,7 +87,7 @@ class PySCFLabeler(BaseModel):
         check_elements(frame, 118, "PySCF")
         check_electrons(frame)
 
-    def run(self, frame: Frame, workdir: Path, resources: Resources) -> Run:
+    def run(self, frame: Frame, workdir: Path, resources: Resources, attempt: Attempt = FIRST) -> Run:
         """Input, result and log of PySCF, after more cycles, level shift, second order or another guess.
 
         Raises

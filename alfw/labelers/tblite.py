@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from alfw.core.frame import Frame
-from alfw.core.records import Label, Resources, Run, Theory
+from alfw.core.protocols import FIRST
+from alfw.core.records import Attempt, Label, Resources, Run, Theory
 from alfw.core.units import BOHR_A, HARTREE_eV, HARTREE_PER_BOHR_eV_PER_A
 from alfw.labelers._common import (
     about_mass_centre,
@@ -66,7 +67,7 @@ class TBLiteLabeler(BaseModel):
         check_electrons(frame)
         check_periodicity(frame, self.kind)
 
-    def run(self, frame: Frame, workdir: Path, resources: Resources) -> Run:
+    def run(self, frame: Frame, workdir: Path, resources: Resources, attempt: Attempt = FIRST) -> Run:
         """The library's numbers, with more iterations, other mixing or another first guess where needed.
 
         Raises

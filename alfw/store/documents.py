@@ -68,6 +68,7 @@ def encode_run(store: HasDatabase, run: Run) -> Document:
     document: Document = plain(
         {
             "corrections": run.corrections,
+            "changes": run.changes,
             "wall_s": run.wall_s,
             "version": run.version,
             "command": run.command,
@@ -85,6 +86,7 @@ def decode_run(store: HasDatabase, document: Mapping[str, Any]) -> Run:
     return Run(
         files={item["name"]: gzip.decompress(item["gzip"]) for item in files},
         corrections=document["corrections"],
+        changes=document.get("changes", {}),
         wall_s=document["wall_s"],
         version=document["version"],
         command=document["command"],
