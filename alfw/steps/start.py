@@ -11,10 +11,11 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from alfw.config import CampaignConfig, InitialData, Plugins
-from alfw.core.errors import ConfigError, DataError, InputError
+from alfw.core.errors import ConfigError, DataError, InputError, PluginError
 from alfw.core.frame import Frame
-from alfw.core.protocols import ReadsFiles
+from alfw.core.protocols import NamesFiles, ReadsFiles
 from alfw.core.records import Label, Side, Theory
+from alfw.core.registry import plugin_class
 from alfw.core.split import split_note, split_sides
 from alfw.io.frames import Imported, expand_paths, read_frames
 from alfw.steps.context import Context, Outcome
@@ -208,7 +209,10 @@ def _store_files(ctx: Context) -> list[dict[str, Any]]:
 
 
 def absolute_paths(raw: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The raw configuration with the paths of user files made absolute; unusable sections stay as they are."""
+    """The raw configuration, fit to be used elsewhere: paths of user files made absolute, the labeler's files read in.
+
+    Unusable sections stay as they are.
+    """
 
     def fixed(path: Any) -> Any:
         return str(base / Path(path).expanduser()) if isinstance(path, str) else path
@@ -236,4 +240,26 @@ def absolute_paths(raw: Mapping[str, Any], base: Path) -> dict[str, Any]:
             else s
             for s in raw["sample"]
         ]
+    if isinstance(raw.get("label"), Mapping):
+        raw["label"] = _with_files(raw["label"], base)
     return raw
+
+
+def _with_files(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The labeler's options with the user's decks read in and other files pinned, so that workers need none of them.
+
+    Raises
+    ------
+    ConfigError
+        A file is missing or unreadable. What else is wrong with the section is said when it is validated.
+    """
+    try:
+        labeler = plugin_class("alfw.labelers", str(options.get("kind")))
+    except PluginError:
+        return dict(options)
+    if not isinstance(labeler, NamesFiles):
+        return dict(options)
+    try:
+        return labeler.with_files(options, base)
+    except DataError as error:
+        raise ConfigError(f"label: {error}") from None
