@@ -11,6 +11,7 @@ import typer
 from alfw import __version__
 from alfw.cli import output
 from alfw.cli.database import app as database
+from alfw.cli.qm import app as qm
 from alfw.core.errors import AlfwError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(database, name="db", help="A managed MongoDB on this machine: start, stop, status.")
+app.add_typer(qm, name="qm", help="Reference calculations: write inputs, run, read, try again.")
 
 
 @app.callback(invoke_without_command=True)
