@@ -77,11 +77,14 @@ class LabelError(AlfwError):
     failure_class : str
         One of the classes of the failure ledger, e.g. ``SCF_NOT_CONVERGED``.
     policy : {"final", "retry", "pause"}
-        ``final`` counts towards ``max_failed_fraction`` and is never tried again in this campaign.
+        ``final`` is never tried again in this campaign unless its user wants it.
+    partial : Run or None
+        What was left, for the ledger, of a calculation that `Labeler.run` did not bring to its end.
     """
 
     failure_class: ClassVar[str] = "UNKNOWN"
     policy: ClassVar[Policy] = "retry"
+    partial: Any = None
 
     def __init__(self, message: str, signature: str = "") -> None:
         super().__init__(message)
@@ -166,10 +169,9 @@ class OutOfDiskError(LabelError):
 
 
 class WalltimeError(LabelError):
-    """The calculation was stopped at its time limit; `partial` is the Run with what it left, if anything."""
+    """The calculation was stopped at its time limit."""
 
     failure_class = "WALLTIME"
-    partial: Any = None
 
 
 class MPIAbortError(LabelError):

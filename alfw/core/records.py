@@ -71,7 +71,7 @@ class Attempt:
     other_guess : bool
         The last result was suspect: start the SCF from another first guess.
     restart : {name: bytes}
-        Checkpoint files of an attempt that ran out of time.
+        What an attempt left that ran out of time; the checkpoint files among it are for the labeler to choose.
     """
 
     other_guess: bool = False
@@ -124,6 +124,8 @@ class Label:
         Electrostatic potential at `esp_points`.
     esp_points : (G, 3) float64 or None, Å
         In the frame's own orientation.
+    confirmed : bool
+        Whether a calculation from another first guess gave the same, after the first was far off what was expected.
     corrections, changes, wall_s, version, command, host
         As in `Run`.
     """
@@ -136,6 +138,7 @@ class Label:
     s_squared: float | None = None
     esp: Float | None = None
     esp_points: Float | None = None
+    confirmed: bool = False
     corrections: Sequence[Mapping[str, Any]] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
     wall_s: float = 0.0

@@ -121,6 +121,7 @@ def run(
     if refused(labeler.check, frame):
         return Run(files={})
     engine = load("alfw.labelers._run", labeler.kind)
+    attempt = _restartable(program, attempt)
     base = worker_variables(resources, attempt) | dict(more or {})
     extra = {**(files or {}), **attempt.restart}
 
@@ -142,11 +143,19 @@ def run(
     result = replace(result, files={k: v for k, v in result.files.items() if k not in extra})
     problem = verdict(program, result)
     if problem is not None and (problem.policy == "pause" or isinstance(problem, OutOfDiskError)):
-        raise type(problem)(f"{problem} (on {result.host}: {result.command})", problem.signature)
+        error = type(problem)(f"{problem} (on {result.host}: {result.command})", problem.signature)
+        error.partial = result
+        raise error
     wanted = getattr(labeler, "version", None)
     if problem is None and wanted is not None:
         _check_version(program.reader.output(result.files).version, wanted, result)
     return result
+
+
+def _restartable(program: Program, attempt: Attempt) -> Attempt:
+    """The attempt with checkpoint files alone; where there are any, they are the first guess."""
+    kept = {name: data for name, data in attempt.restart.items() if name in program.checkpoints}
+    return Attempt(other_guess=attempt.other_guess and not kept, restart=kept)
 
 
 def _check_version(found: str, wanted: str, result: Run) -> None:

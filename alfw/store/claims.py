@@ -11,16 +11,23 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from pymongo import ReturnDocument
 from pymongo.collection import Collection
 
 from alfw.core.errors import StoreError
-from alfw.store.base import FAST, Document, HasDatabase, collection, verb
+from alfw.store.base import (
+    FAST,
+    Document,
+    HasDatabase,
+    collection,
+    find_by,
+    insert_many_if_absent,
+    verb,
+)
 from alfw.store.labels import label_id
 from alfw.store.process import Owner, is_dead, this_process
 
@@ -38,11 +45,13 @@ class Claim:
     acquired : bool
         Whether the asking process has it now.
     tries : int
-        How often this campaign has acquired it so far, this time included.
+        How often this campaign has acquired it so far, this time included; those of `claim_many` do not count.
     owner : mapping
         host, pid, started of the process that has it.
     token : str
         Names this acquisition.
+    lost : bool
+        Whether the one who had it before is dead, or silent: it began with this frame and did not finish.
     """
 
     frame_id: str
@@ -51,9 +60,9 @@ class Claim:
     tries: int
     owner: Owner
     token: str
+    lost: bool = False
 
 
-@verb
 def claim(
     store: HasDatabase,
     frame_id: str,
@@ -69,37 +78,87 @@ def claim(
     owner : {"host", "pid", "started"}, optional
         `this_process()` by default.
     """
-    target, key, owner = _claims(store), label_id(frame_id, theory_id), owner or this_process()
-    absent: Document = {"frame": frame_id, "theory": theory_id, "released": True, "tries": {}}
-    target.update_one({"_id": key}, {"$setOnInsert": absent}, upsert=True)
-    holder = target.find_one({"_id": key}) or absent
-    free: list[dict[str, Any]] = [{"released": True}, EXPIRED]
-    if not holder["released"] and is_dead(holder["owner"]):
-        free.append({"token": holder["token"]})
-    taken = target.find_one_and_update(
-        {"_id": key, "$or": free},
-        {
-            "$set": {
-                "owner": owner,
-                "token": uuid.uuid4().hex,
-                "ttl_s": ttl_s,
-                "released": False,
-                "campaign": campaign,
-            },
-            "$inc": {f"tries.{_key(campaign)}": 1},
-            "$currentDate": {"beat": True},
-        },
-        return_document=ReturnDocument.AFTER,
-    )
-    document: Document = taken or target.find_one({"_id": key}) or holder
+    [answer] = claim_many(store, [frame_id], theory_id, campaign, owner, ttl_s, counted=True)
+    return answer
+
+
+@verb
+def claim_many(
+    store: HasDatabase,
+    frame_ids: Sequence[str],
+    theory_id: str,
+    campaign: str,
+    owner: Owner | None = None,
+    ttl_s: float = TTL_S,
+    counted: bool = False,
+) -> list[Claim]:
+    """One answer a frame, in order, in a few moves however many frames there are; see `claim`.
+
+    Parameters
+    ----------
+    counted : bool
+        Whether this counts as a try. Of many frames claimed at once, a worker that dies was at one only.
+    """
+    target, token = _claims(store), uuid.uuid4().hex
+    mine: Document = {"owner": owner or this_process(), "token": token, "ttl_s": ttl_s, "released": False}
+    mine["campaign"] = campaign
+    now = store.database.command("hello")["localTime"]
+    tries = {_key(campaign): 1} if counted else {}
+    ids = {label_id(frame, theory_id): frame for frame in frame_ids}
+    fresh = [
+        {"_id": key, "frame": frame, "theory": theory_id, "tries": tries, "beat": now, **mine}
+        for key, frame in ids.items()
+    ]
+    found = {document["_id"]: document for document in fresh}
+    before: dict[str, Document] = {}
+    if insert_many_if_absent(target, fresh) < len(fresh):
+        known = target.find({"_id": {"$in": list(ids)}})
+        before = {document["_id"]: document for document in known if document.get("token") != token}
+        _take_over(target, before, mine, campaign, counted)
+        found |= {document["_id"]: document for document in target.find({"_id": {"$in": list(before)}})}
+    return [_answer(ids[key], found[key], before.get(key), token, campaign) for key in ids]
+
+
+def _take_over(
+    target: Collection[Document],
+    before: Mapping[str, Document],
+    mine: Document,
+    campaign: str,
+    counted: bool,
+) -> None:
+    """Make those of these claims ours that nobody holds any more."""
+    held = [document for document in before.values() if not document["released"]]
+    owners = {document["token"]: document["owner"] for document in held}
+    dead = [token for token, owner in owners.items() if is_dead(owner)]
+    free: list[dict[str, Any]] = [{"released": True}, EXPIRED, {"token": {"$in": dead}}]
+    change: Document = {"$set": mine, "$currentDate": {"beat": True}}
+    if counted:
+        change["$inc"] = {f"tries.{_key(campaign)}": 1}
+    target.update_many({"_id": {"$in": list(before)}, "$or": free}, change)
+
+
+def _answer(frame_id: str, document: Document, before: Document | None, token: str, campaign: str) -> Claim:
+    """What the document of a claim says to the one who asked with this token."""
+    acquired = document.get("token") == token
     return Claim(
         frame_id=frame_id,
-        theory_id=theory_id,
-        acquired=taken is not None,
+        theory_id=document["theory"],
+        acquired=acquired,
         tries=document["tries"].get(_key(campaign), 0),
         owner=document.get("owner", {}),
         token=document.get("token", ""),
+        lost=acquired and before is not None and not before["released"],
     )
+
+
+@verb
+def claim_tries(
+    store: HasDatabase, frame_ids: Iterable[str], theory_id: str, campaign: str
+) -> dict[str, int]:
+    """How often this campaign has begun with each of these frames; those it never began with are left out."""
+    keys = [label_id(frame, theory_id) for frame in frame_ids]
+    found = find_by(_claims(store), "_id", keys, fields=("frame", "tries"))
+    return {doc["frame"]: doc["tries"][_key(campaign)] for doc in found if _key(campaign) in doc["tries"]}
 
 
 @verb
@@ -155,20 +214,26 @@ class Claims:
 
     def take(self, frame_id: str, theory_id: str) -> Claim:
         """Try to claim a frame at a theory; look at `acquired`. What this block holds stays acquired."""
-        with self._lock:
-            if held := self._held.get((frame_id, theory_id)):
-                return held
-            answer = claim(self._store, frame_id, theory_id, self._campaign, self._owner, self._ttl_s)
-            if answer.acquired:
-                self._held[frame_id, theory_id] = answer
-            return answer
+        return self._taken([frame_id], theory_id, counted=True)[0]
 
-    def done(self, frame_id: str, theory_id: str) -> None:
-        """Release one claim before the end of the block."""
+    def take_many(self, frame_ids: Sequence[str], theory_id: str) -> list[Claim]:
+        """Try to claim many frames at once, in order; does not count as a try of any of them."""
+        return self._taken(frame_ids, theory_id, counted=False)
+
+    def _taken(self, frame_ids: Sequence[str], theory_id: str, counted: bool) -> list[Claim]:
         with self._lock:
-            held = self._held.pop((frame_id, theory_id), None)
-        if held:
-            release(self._store, [held])
+            new = [frame for frame in dict.fromkeys(frame_ids) if (frame, theory_id) not in self._held]
+            who = (self._campaign, self._owner, self._ttl_s)
+            answers = {a.frame_id: a for a in claim_many(self._store, new, theory_id, *who, counted=counted)}
+            self._held |= {(frame, theory_id): answer for frame, answer in answers.items() if answer.acquired}
+            return [answers.get(frame) or self._held[frame, theory_id] for frame in frame_ids]
+
+    def done(self, frame_ids: str | Iterable[str], theory_id: str) -> None:
+        """Release claims before the end of the block."""
+        frames = [frame_ids] if isinstance(frame_ids, str) else list(frame_ids)
+        with self._lock:
+            held = [self._held.pop((frame, theory_id), None) for frame in frames]
+        release(self._store, [one for one in held if one])
 
     def __enter__(self) -> Self:
         self._thread.start()

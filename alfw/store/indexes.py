@@ -8,10 +8,10 @@ from pymongo import IndexModel
 
 from alfw.store.base import Document, HasDatabase, collection, verb
 
-VERSION = 2  # raise it with each change of the table, and every database follows at its next `ensure_indexes`
+VERSION = 3  # raise it with each change of the table, and every database follows at its next `ensure_indexes`
 # collection → (fields, unique); the unique ones repeat what `_id` guarantees, for those who write by hand.
 INDEXES: dict[str, list[tuple[tuple[str, ...], bool]]] = {
-    "labels": [(("theory", "frame"), True)],
+    "labels": [(("theory", "frame"), True), (("theory", "composition", "energy"), False)],
     "runs": [(("theory", "frame", "attempt"), True)],
     "failures": [(("campaign", "theory", "frame", "attempt", "final"), True), (("frame",), False)],
     "results": [(("campaign", "round", "stage", "part"), True)],

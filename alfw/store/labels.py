@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from alfw.core.frame import Frame
 from alfw.core.ids import content_id
@@ -71,21 +72,33 @@ def get_theory(store: HasDatabase, theory_id: str) -> Theory:
 
 @verb
 def put_labels(
-    store: HasDatabase, theory: Theory, labels: Mapping[str, Label], run_ids: Mapping[str, str] | None = None
+    store: HasDatabase,
+    theory: Theory,
+    labels: Mapping[str, Label],
+    run_ids: Mapping[str, str] | None = None,
+    compositions: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Label ids by frame id; a frame that has a label at this theory keeps the one it has.
+
+    A label whose remedies changed the theory keeps its place, and its `surface` is the id of the theory it is of.
 
     Parameters
     ----------
     labels : {frame id: Label}
     run_ids : {frame id: id of the `run` it was read from}, optional
+    compositions : {frame id: text}, optional
+        Labels with equal ones can be compared in energy.
     """
-    put_theory(store, theory)
+    surfaces = {frame: surface(theory, label) for frame, label in labels.items()}
+    for each in {one.id: one for one in (theory, *surfaces.values())}.values():
+        put_theory(store, each)
     documents = [
         {
             "_id": label_id(frame, theory.id),
             "frame": frame,
             "theory": theory.id,
+            "surface": surfaces[frame].id,
+            "composition": (compositions or {}).get(frame),
             "run": (run_ids or {}).get(frame),
             "time": now(),
             **encode(store, label),
@@ -96,11 +109,24 @@ def put_labels(
     return {document["frame"]: document["_id"] for document in documents}
 
 
+def surface(theory: Theory, label: Label) -> Theory:
+    """The theory that a label is really of: the one asked for, with the settings that allowed remedies changed."""
+    return replace(theory, settings={**theory.settings, **label.changes}) if label.changes else theory
+
+
 def put_label(
     store: HasDatabase, frame_id: str, theory: Theory, label: Label, run_id: str | None = None
 ) -> str:
     """Id of the label of this frame at this theory; the first one stored stays."""
     return put_labels(store, theory, {frame_id: label}, {frame_id: run_id} if run_id else None)[frame_id]
+
+
+@verb
+def label_energies(store: HasDatabase, theory_id: str, composition: str) -> list[float]:
+    """Energies (eV) of all labels of this composition at this theory, the lowest first."""
+    where = {"theory": theory_id, "composition": composition}
+    found = collection(store, "labels").find(where, {"_id": 0, "energy": 1}).sort("energy", 1)
+    return [document["energy"] for document in found]
 
 
 @verb

@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from alfw.core.errors import StoreError
-from alfw.store import blobs, campaigns, claims, datasets, indexes, labels, runs
+from alfw.store import blobs, campaigns, claims, datasets, indexes, labels, ledger, runs
 from alfw.store.base import DURABLE, Document, address, collection, verb
 
 _clients: dict[tuple[int, str], MongoClient[Document]] = {}  # a client does not survive a fork
@@ -63,17 +63,25 @@ class Store:
     get_labeled = labels.get_labeled
     get_label_records = labels.get_label_records
     labelled = labels.labelled
+    label_energies = labels.label_energies
 
     put_run = runs.put_run
     put_runs = runs.put_runs
     get_runs = runs.get_runs
     latest_attempts = runs.latest_attempts
-    put_failure = runs.put_failure
-    failures = runs.failures
-    final_failures = runs.final_failures
-    failure_counts = runs.failure_counts
+    get_run = runs.get_run
+
+    put_failure = ledger.put_failure
+    failures = ledger.failures
+    final_failures = ledger.final_failures
+    all_final_failures = ledger.all_final_failures
+    reopen_failures = ledger.reopen_failures
+    failure_counts = ledger.failure_counts
+    failure_table = ledger.failure_table
 
     claim = claims.claim
+    claim_many = claims.claim_many
+    claim_tries = claims.claim_tries
     release = claims.release
     heartbeat = claims.heartbeat
 
