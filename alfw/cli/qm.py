@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from alfw.cli import retry
+from alfw.cli import qmfiles, retry
 
 app = typer.Typer(no_args_is_help=True)
+qmfiles.register(app)
 retry.register(app)

@@ -137,6 +137,7 @@ def _label(atoms: Atoms, frame: Frame) -> Label | None:
         stress=_stress(results.get("stress"), atoms) if frame.pbc.all() else None,
         dipole=_optional(results.get("dipole")) if not frame.periodic else None,
         charges=_optional(results.get("charges")),
+        version=str(atoms.info.get("version", "")),
     )
     if label.forces.shape != (len(frame), 3):
         raise DataError(f"forces of shape {label.forces.shape} for {len(frame)} atoms")
@@ -229,6 +230,7 @@ def _info(item: Imported, properties: str) -> dict[str, Any]:
     if label is not None:
         info |= {"energy": label.energy, "stress": label.stress, "dipole": label.dipole}
     texts = {"trajectory": item.trajectory, "split": item.side, "theory": item.theory}
+    texts["version"] = label.version or None if label is not None else None
     info |= {key: _safe(text) for key, text in texts.items() if text is not None}
     return {key: value for key, value in info.items() if value is not None}
 
