@@ -78,14 +78,14 @@ def inputs(
     DeckError
         A template uses an unknown variable.
     """
-    variables = labeler.model_dump() | frame_variables(frame) | worker_variables(resources, Attempt())
-    variables |= remedies(program) | dict(settings)
+    variables = remedies(program) | labeler.model_dump() | frame_variables(frame)
+    variables |= worker_variables(resources, Attempt()) | dict(settings)
     own = getattr(labeler, "decks", None)
     return {name: rendered(deck_text(deck, own), variables) for name, deck in program.decks.items()}
 
 
 def remedies(program: Program) -> dict[str, None]:
-    """Every deck variable that a remedy sets, as it is before one is tried."""
+    """Every deck variable that a remedy sets, as it is before one is tried; a labeler's field of that name wins."""
     steps = [step for ladder in program.ladders for step in (*ladder.steps, *ladder.changes)]
     return dict.fromkeys(key for step in steps for key in step)
 
