@@ -77,6 +77,7 @@ TBLITE_SCF = Ladder(
         {"guess": 1},
         {"mixer_damping": 0.05, "max_iterations": 1000},
     ),
+    changes=({"electronic_temperature_K": 1000.0}, {"electronic_temperature_K": 3000.0}),
 )
 
 # Order of the failure tables for PySCF: cycles, level shift with damping, second order, another first guess.

@@ -25,6 +25,8 @@ from alfw.labelers._common import (
 from alfw.labelers._handlers import TBLITE_SCF
 from alfw.labelers._judge import checked, numbers
 
+OTHER_GUESS = {"guess": 1}  # charges of the electronegativity equilibration; 0 = superposed atoms
+
 
 class TBLiteLabeler(BaseModel):
     """Energy, forces, charges, and stress (periodic) or dipole (molecules) of GFN1-xTB or GFN2-xTB.
@@ -44,6 +46,9 @@ class TBLiteLabeler(BaseModel):
         Of the Fermi filling; the energy is the free one, to which the forces belong.
     max_iterations : int
         SCF cycles before the first remedy.
+    allow_theory_changes : bool
+        Whether an SCF that nothing else helps may be filled at a higher electronic temperature; such labels say so
+        (`Label.changes`), and the theory is another one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,10 +61,14 @@ class TBLiteLabeler(BaseModel):
     accuracy: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
     electronic_temperature_K: Annotated[float, Field(gt=0.0, le=10000.0)] = 300.0
     max_iterations: Annotated[int, Field(ge=1, le=500)] = 250
+    allow_theory_changes: bool = False
 
     def theory(self) -> Theory:
-        """Method, accuracy and electronic temperature."""
-        return Theory("tblite", self.model_dump(exclude={"kind", *self.execution_only}))
+        """Method, accuracy and electronic temperature; the temperatures that remedies may try where allowed."""
+        settings = self.model_dump(exclude={"kind", "allow_theory_changes", *self.execution_only})
+        if self.allow_theory_changes:
+            settings["allowed_changes"] = [dict(step) for step in TBLITE_SCF.changes]
+        return Theory("tblite", settings)
 
     def check(self, frame: Frame) -> None:
         """Raise InputError for elements beyond Rn, impossible electron counts, partly periodic frames."""
@@ -82,8 +91,11 @@ class TBLiteLabeler(BaseModel):
         program = load("alfw.labelers._tblite", self.kind, resources.threads)
         engine = load("alfw.labelers._run", self.kind)
         compute = partial(program.compute, frame)
-        settings = self.model_dump(exclude={"kind"})
-        return engine.run_here(compute, settings, [TBLITE_SCF], workdir, f"tblite {program.version()}")  # type: ignore[no-any-return]
+        settings = self.model_dump(exclude={"kind", "allow_theory_changes"})
+        if attempt.other_guess:
+            settings |= OTHER_GUESS
+        ladder = TBLITE_SCF.allowing(self.allow_theory_changes)
+        return engine.run_here(compute, settings, [ladder], workdir, f"tblite {program.version()}")  # type: ignore[no-any-return]
 
     def parse(self, frame: Frame, run: Run) -> Label:
         """The label in alfw's units.
