@@ -17,7 +17,7 @@ from alfw.labelers._judge import checked, numbers, worker_problem
 
 
 class ASELabeler(BaseModel):
-    """Energy, raw forces, and stress (periodic) or dipole (molecules) where the calculator has them.
+    """Energy, raw forces, charges, and stress (periodic) or dipole (neutral molecules) where the calculator has them.
 
     In-process, without remedies of its own; the calculator is made once per process. Its numbers are taken as
     they are: ASE's units and its sign of the stress are those of alfw.
@@ -83,7 +83,7 @@ class ASELabeler(BaseModel):
         with pinned_threads(resources.threads):
             calc = program.calculator(self.calculator, options)
         version = program.version(self.calculator)
-        run: Run = engine.run_here(lambda _: program.compute(calc, frame), {}, [], workdir, version)
+        run: Run = engine.run_here(lambda _: program.compute(calc, frame, workdir), {}, [], workdir, version)
         problem = worker_problem(run)
         if problem is not None:
             raise problem
@@ -93,5 +93,5 @@ class ASELabeler(BaseModel):
         """The label; raises a LabelError subclass when there is none."""
         refuse(self.check, frame)
         raw = numbers(frame, run, "energy", "forces")
-        optional = {name: raw.get(name) for name in ("stress", "dipole")}
+        optional = {name: raw.get(name) for name in ("stress", "dipole", "charges")}
         return checked(frame, run, total_energy=False, energy=raw["energy"], forces=raw["forces"], **optional)

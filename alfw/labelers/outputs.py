@@ -48,6 +48,11 @@ def known_codes() -> list[str]:
     return [code for code in CODES if find_spec(f"alfw.labelers.readers.{code}")]
 
 
+def marks(data: bytes) -> list[str]:
+    """The codes whose mark an output has; one, if it is an output that alfw reads."""
+    return [code for code in known_codes() if _marked(data, code)]
+
+
 def recognise(data: bytes) -> str:
     """The code that a main output is of.
 
@@ -56,7 +61,7 @@ def recognise(data: bytes) -> str:
     UnknownLabelError
         None that alfw knows, or more than one.
     """
-    found = [code for code in known_codes() if _marked(data, code)]
+    found = marks(data)
     if len(found) == 1:
         return found[0]
     if found:
