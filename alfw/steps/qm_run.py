@@ -251,7 +251,9 @@ def _calculate(folder: QMFolder, stem: str, scratch: Path) -> Refused | None:
         raise SystemExit from error  # SIGTERM: there is no other limit here
     except LabelError as error:
         if error.policy == "pause" or isinstance(error, OutOfDiskError):
-            raise
+            if error.partial is not None and error.policy == "pause":
+                save_run(folder, stem, error.partial, None, Refused.of(stem, error))
+            raise type(error)(f"{stem}: {error}", error.signature) from error
         refused = Refused.of(stem, error)
     except AlfwError:
         raise

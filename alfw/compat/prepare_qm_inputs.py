@@ -1,0 +1,54 @@
+"""`prepare_qm_inputs`: one input a structure for ORCA, Gaussian, Q-Chem or Psi4."""
+
+from __future__ import annotations
+
+from argparse import BooleanOptionalAction, Namespace
+from pathlib import Path
+
+from alfw.compat._shell import CHECK_FAILED, OK, Parser, leave, say, show, show_refused
+from alfw.core.records import Resources
+from alfw.io.named import named_frames
+from alfw.steps.qm_folder import write_folder
+
+RUN = {
+    "orca": "for inp in *.inp; do orca $inp > ${inp%.inp}.out; done",
+    "gaussian": "for inp in *.com; do g16 < $inp > ${inp%.com}.log; done",
+    "qchem": "for inp in *.in; do qchem $inp ${inp%.in}.out; done",
+    "psi4": "for inp in *.dat; do psi4 -i $inp -o ${inp%.dat}.out; done",
+}
+
+
+def parser() -> Parser:
+    """The flags."""
+    parser = Parser("prepare_qm_inputs", "One input a structure, with energy, forces and dipole.")
+    parser.add_argument("--xyz-dir", required=True, metavar="DIR", help="structures; or a file, or a glob")
+    parser.add_argument("--qm-software", required=True, choices=list(RUN))
+    parser.add_argument("--method", default="PBE0")
+    parser.add_argument("--basis", default="def2-TZVP")
+    parser.add_argument("--calc-esp", action=BooleanOptionalAction, default=True)
+    parser.add_argument("--calc-dipole", action=BooleanOptionalAction, default=True)
+    parser.add_argument("--output", type=Path, default=Path("./qm_inputs"), metavar="DIR")
+    parser.add_argument("--charge", type=int, default=0, help="of structures that do not say")
+    parser.add_argument("--multiplicity", type=int, default=1, help="2S + 1, of structures that do not say")
+    parser.add_argument("--threads", type=int, default=1, help="processes of one calculation")
+    parser.add_argument("--mem-GB", type=float, dest="mem_GB", help="memory of one calculation")
+    parser.add_argument("--force", action="store_true", help="replace inputs that are there")
+    return parser
+
+
+def work(arguments: Namespace) -> int:
+    """Write the inputs, list what cannot be done; the exit code."""
+    frames = named_frames([arguments.xyz_dir], arguments.charge, arguments.multiplicity)
+    options = {"kind": arguments.qm_software, "method": arguments.method, "basis": arguments.basis}
+    resources = Resources(threads=arguments.threads, mem_GB=arguments.mem_GB)
+    written = write_folder(arguments.output, frames, options, resources, arguments.force)
+    show(f"{arguments.output}: {len(written.inputs)} inputs for {arguments.qm_software}")
+    show_refused(written.refused)
+    if written.stems:
+        say(f"next: cd {arguments.output}; {RUN[arguments.qm_software]}")
+        say(f"or, with remedies for what fails: alfw qm run {arguments.output}")
+    return CHECK_FAILED if written.refused else OK
+
+
+if __name__ == "__main__":
+    leave(parser(), work)
