@@ -10,7 +10,7 @@ from typing import Any
 from fireworks import FiretaskBase, FWAction, LaunchPad, explicit_serialize
 
 from alfw.config import CampaignConfig
-from alfw.core.errors import ConfigError, ExecutableError, PluginError, StoreError
+from alfw.core.errors import ConfigError, LabelError, PluginError, StoreError
 from alfw.steps import decide, evaluate, label, merge, sample, screen, select, start, train
 from alfw.steps.context import Context
 from alfw.store import Store
@@ -63,8 +63,10 @@ class Stage(FiretaskBase):
             except merge.HoldError as error:
                 store.set_round(self["campaign"], self["round"], held=str(error))
                 control.pause(self.launchpad, store, self["campaign"], str(error))
-            except (ExecutableError, PluginError, ConfigError) as error:
-                control.pause(self.launchpad, store, self["campaign"], str(error))
+            except (LabelError, PluginError, ConfigError) as error:
+                if isinstance(error, LabelError) and error.policy != "pause":
+                    raise
+                control.pause(self.launchpad, store, self["campaign"], " ".join(str(error).split()))
         return self._give_back(store)
 
     def _give_back(self, store: Store) -> FWAction:

@@ -130,7 +130,7 @@ def test_runs_keep_the_first_output_of_each_attempt(store: Store) -> None:
     runs = store.get_runs(["f", "g", "nothing"], PBE.id)
     assert {frame: attempt for frame, (attempt, _) in runs.items()} == {"f": 1, "g": 0}
     assert dict(runs["f"][1].files) == big
-    assert store.latest_attempts(["f", "g", "nothing"], PBE.id) == {"f": 1, "g": 0}
+    assert store.attempts(["f", "g", "nothing"], PBE.id) == {"f": (1, 1), "g": (0, 0)}
     assert set(store.database.alfw_runs.find_one({"frame": "f", "attempt": 1})["output"]) == {"blob"}
 
 

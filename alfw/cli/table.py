@@ -27,6 +27,23 @@ LEGEND = (
 )
 
 
+def failure_lines(summary: dict[str, Any]) -> list[str]:
+    """How many calculations failed, by class: for good, tried again, put back by the user; and what to do with them."""
+    words = {"final": "for good", "retried": "tried again", "reopened": "put back"}
+    lines = []
+    for name, counts in summary["failures"].items():
+        numbers = ", ".join(f"{counts[key]} {word}" for key, word in words.items() if counts[key])
+        lines.append(f"failed: {name} {numbers} (alfw show {counts['newest'][:12]})")
+    if any(counts["final"] for counts in summary["failures"].values()):
+        lines.append(
+            f"to try those again that failed for good: alfw qm retry {summary['campaign']} [--class CLASS]"
+        )
+    changed = [row["n_changed_surface"] for row in summary["rounds"] if row["n_changed_surface"]]
+    if changed:
+        lines.append(f"{changed[-1]} labels are of a theory that an allowed remedy changed")
+    return lines
+
+
 def campaign_table(summary: dict[str, Any]) -> Group:
     """Title, one row a round, then what is stuck; force RMSE in eV/Å, energy RMSE in eV/atom."""
     reason = f": {summary['stop_reason']}" if summary["stop_reason"] else ""
@@ -41,9 +58,7 @@ def campaign_table(summary: dict[str, Any]) -> Group:
     parts: list[Any] = [title, table, Text(LEGEND, style="dim")] if summary["rounds"] else [title]
     if summary["state"] == "added" and not summary["stuck"]:
         parts.append(Text("waits for a worker: rlaunch rapidfire --nlaunches infinite"))
-    if summary["failures"]:
-        counts = ", ".join(f"{name} {number}" for name, number in summary["failures"].items())
-        parts.append(Text(f"labels that failed for good: {counts}"))
+    parts += [Text(line) for line in failure_lines(summary)]
     if summary["fireworks"] and summary["state"] == "running":
         states = ", ".join(f"{number} {name}" for name, number in summary["fireworks"].items())
         parts.append(Text(f"Fireworks: {states}"))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from alfw.core.metrics import ErrorSummary, bootstrap_upper, frame_force_mse, summarise
+from alfw.core.metrics import bootstrap_upper, frame_force_mse, summarise
 from alfw.core.protocols import Potential
-from alfw.core.records import Labeled
+from alfw.core.records import Labeled, Prediction
+from alfw.core.uncertainty import frame_force_std
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import Row, labeled, rows_of
 from alfw.steps.ensemble import driving_ensemble, load_potential
+from alfw.steps.suspect import Expected, residual
 
 
 def run(ctx: Context) -> dict[str, Any]:
@@ -19,54 +23,82 @@ def run(ctx: Context) -> dict[str, Any]:
     return ctx.once("evaluate", 0, lambda: _evaluate(ctx))
 
 
+@dataclass(frozen=True, eq=False)
+class _Predicted:
+    """Labels, and what an ensemble says of their frames."""
+
+    rows: list[Row]
+    items: list[Labeled]
+    prediction: Prediction | None
+
+    @classmethod
+    def of(cls, ctx: Context, potential: Potential, rows: list[Row]) -> _Predicted:
+        """Predict the frames of these rows."""
+        items = labeled(ctx, rows)
+        return cls(rows, items, potential.predict([item.frame for item in items]) if items else None)
+
+    def summary(self, rows: Sequence[Row]) -> dict[str, Any] | None:
+        """Errors of the ensemble's mean on these of the rows; None without any."""
+        place = {row.frame: i for i, row in enumerate(self.rows)}
+        chosen = [place[row.frame] for row in rows]
+        if self.prediction is None or not chosen:
+            return None
+        items = [self.items[i] for i in chosen]
+        energy = self.prediction.energy.mean(0)[chosen]
+        return summarise(items, energy, [self.prediction.forces[i].mean(0) for i in chosen]).as_dict()
+
+    def residuals(self) -> list[dict[str, Any]]:
+        """How far each label is off what was predicted; those that are not finite are left out."""
+        if self.prediction is None:
+            return []
+        parts = zip(self.items, self.prediction.energy.mean(0), self.prediction.forces, strict=True)
+        found = [
+            residual(item.frame, item.label, Expected(e, f.mean(0), frame_force_std(f, item.frame.free)))
+            for item, e, f in parts
+        ]
+        return [one.as_row() for one in found if np.isfinite([one.energy, one.force]).all()]
+
+
 def _evaluate(ctx: Context) -> Outcome:
-    rows = rows_of(ctx, ctx.result("merge")["outputs"]["dataset"])
+    merged = ctx.result("merge")
+    rows = rows_of(ctx, merged["outputs"]["dataset"])
     ensemble = ctx.result("train")["outputs"]["ensemble"]
-    potential = load_potential(ctx, ensemble)
-    metrics: dict[str, Any] = {}
     test = [row for row in rows if row.side == "test"]
-    metrics["test"] = _summary(ctx, potential, test)
+    valid = [row for row in rows if row.side == "valid"]
+    predicted = _Predicted.of(ctx, load_potential(ctx, ensemble), test + valid)
+    metrics: dict[str, Any] = {"test": predicted.summary(test)}
     metrics["test_regions"] = {
-        region: _summary(ctx, potential, [row for row in test if row.region == region])
+        region: predicted.summary([row for row in test if row.region == region])
         for region in sorted({row.region for row in test if row.region})
     }
-    metrics["valid"] = _summary(ctx, potential, [row for row in rows if row.side == "valid"])
+    metrics["valid"] = predicted.summary(valid)
     audit = [row for row in rows if row.audit and row.round == ctx.round]
     if audit:
         metrics |= _audit(ctx, audit)
-    return Outcome({"ensemble": ensemble}, {"n_audit_labeled": len(audit)}, metrics)
+    # What the labels of the next round are compared with: the ensemble that will find them was not trained on these.
+    outputs = {"ensemble": ensemble, "residuals": ctx.put_json(predicted.residuals())}
+    counts = {
+        "n_audit_labeled": len(audit),
+        "n_changed_surface": merged["counts"].get("n_changed_surface", 0),
+    }
+    return Outcome(outputs, counts, metrics)
 
 
 def _audit(ctx: Context, rows: list[Row]) -> dict[str, Any]:
     """Errors on this round's audit labels of the ensemble that made the pool, before it was retrained on them."""
     candidates = ctx.get_json(ctx.result("select")["outputs"]["candidates"])
     temperature = {c["frame"]: c["temperature_K"] for c in candidates}
-    before = load_potential(ctx, driving_ensemble(ctx))
-    items = labeled(ctx, rows)
-    mean_forces = [forces.mean(0) for forces in before.predict([item.frame for item in items]).forces]
+    before = _Predicted.of(ctx, load_potential(ctx, driving_ensemble(ctx)), rows)
     by_temperature = {}
     for kelvin in sorted({temperature[row.frame] or 0.0 for row in rows}):
         chosen = [row for row in rows if (temperature[row.frame] or 0.0) == kelvin]
-        by_temperature[f"{kelvin:g} K".replace(".", "_")] = _summary(ctx, before, chosen)
+        by_temperature[f"{kelvin:g} K".replace(".", "_")] = before.summary(chosen)
+    mean_forces = [forces.mean(0) for forces in before.prediction.forces] if before.prediction else []
     return {
-        "audit": _summary(ctx, before, rows),
+        "audit": before.summary(rows),
         "audit_by_temperature": by_temperature,
-        "audit_squares": [list(pair) for pair in frame_force_mse(items, mean_forces)],
+        "audit_squares": [list(pair) for pair in frame_force_mse(before.items, mean_forces)],
     }
-
-
-def _summary(ctx: Context, potential: Potential, rows: list[Row]) -> dict[str, Any] | None:
-    """Errors of the ensemble's mean on these rows; None without rows."""
-    if not rows:
-        return None
-    items = labeled(ctx, rows)
-    return errors_of(potential, items).as_dict()
-
-
-def errors_of(potential: Potential, items: list[Labeled]) -> ErrorSummary:
-    """Errors of the ensemble's mean energy and forces on labelled frames."""
-    prediction = potential.predict([item.frame for item in items])
-    return summarise(items, prediction.energy.mean(0), [forces.mean(0) for forces in prediction.forces])
 
 
 def audit_upper_bound(ctx: Context, rounds: int = 3) -> float | None:

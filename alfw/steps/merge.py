@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 
 from alfw.core.errors import AlfwError, DataError
+from alfw.core.records import Label
 from alfw.core.split import side_of_trajectory
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import Row, previous_dataset, rows_of
 
+# Of the calculation itself; walltime, memory and the like, and results that nothing confirms, do not count.
+SCIENCE = ("SCF_NOT_CONVERGED", "SCF_DIVERGED", "LINEAR_DEPENDENCY", "GEOMETRY")
 MIN_FOR_FRACTION = 5  # max_failed_fraction is judged from this many frames on
 SPOT_FORCE_eV_PER_A, SPOT_ENERGY_eV = 1e-2, 1e-2  # how far imported labels of theory `same` may be off
 
@@ -30,7 +33,8 @@ def _merge(ctx: Context) -> Outcome:
     theory = ctx.plugins.labeler.theory().id
     ids = [row["frame"] for row in wanted]
     labels = ctx.store.get_labels(ids, theory)
-    failed = ctx.store.final_failures(ctx.campaign, ids, theory)
+    final = ctx.store.final_failures(ctx.campaign, ids, theory)
+    failed = {i: failure for i, failure in final.items() if i not in labels}
     open_ = [i for i in ids if i not in labels and i not in failed]
     if open_:
         raise DataError(f"frame {open_[0][:12]} has neither label nor final failure: alfw reconcile")
@@ -48,10 +52,24 @@ def _merge(ctx: Context) -> Outcome:
     dataset = ctx.store.put_dataset(parent, entries, counts, ctx.campaign)
     states = {i: ("labeled", "") if i in labels else ("failed", failed[i]["class"]) for i in ids}
     ctx.store.set_candidate_states(ctx.campaign, ctx.round, states)
-    counts |= {"n_labeled": len(new), "n_failed": len(failed)}
+    counts |= {
+        "n_labeled": len(new),
+        "n_failed": len(failed),
+        **_marked(ctx, [found for _, found in labels.values()]),
+    }
     wall = sum(labels[row["frame"]][1].wall_s for row in wanted if row["frame"] in labels)
     threads = ctx.resources("label").resources().threads
     return Outcome({"dataset": dataset}, counts, {"label_cpu_s": wall * threads})
+
+
+def _marked(ctx: Context, labels: list[Label]) -> dict[str, int]:
+    """How many labels of the dataset so far are of a changed surface, and how many were suspect and are confirmed."""
+    before = ctx.result("merge", round=ctx.round - 1)["counts"] if ctx.round else {}
+    counts = {
+        "n_changed_surface": sum(bool(label.changes) for label in labels),
+        "n_confirmed": sum(label.confirmed for label in labels),
+    }
+    return {key: number + before.get(key, 0) for key, number in counts.items()}
 
 
 def _initial_rows(ctx: Context) -> list[dict[str, Any]]:
@@ -59,13 +77,19 @@ def _initial_rows(ctx: Context) -> list[dict[str, Any]]:
 
 
 def _selected_rows(ctx: Context) -> list[dict[str, Any]]:
-    """Candidates of this round; a trajectory goes to one side for good, so nothing leaks from train to valid."""
+    """Candidates of this round; a trajectory goes to one side for good, so nothing leaks from train to valid.
+
+    An imported frame that comes back (`alfw qm retry`) has its side already.
+    """
     split, seed = ctx.config.file.data.split, ctx.config.file.seed
     rows = ctx.get_json(ctx.result("select")["outputs"]["candidates"])
-    side = {
-        t: side_of_trajectory(t, valid=split.valid, seed=seed) for t in {row["trajectory"] for row in rows}
-    }
-    return [{**row, "side": side[row["trajectory"]], "region": None} for row in rows]
+
+    def side(row: dict[str, Any]) -> str:
+        if row.get("side"):
+            return str(row["side"])
+        return side_of_trajectory(row["trajectory"], valid=split.valid, seed=seed)
+
+    return [{"region": None, **row, "side": side(row)} for row in rows]
 
 
 def _row(ctx: Context, row: dict[str, Any], label: str) -> Row:
@@ -81,17 +105,22 @@ def _row(ctx: Context, row: dict[str, Any], label: str) -> Row:
 
 
 def _check_failures(ctx: Context, ids: list[str], labels: dict[str, Any], failed: dict[str, Any]) -> None:
-    """Hold the campaign when too many labels failed for good; walltime, memory and the like do not count."""
+    """Hold the campaign when too many labels failed for good."""
     limit = ctx.config.label.max_failed_fraction
-    science = [f for f in failed.values() if f["class"] in ("SCF_NOT_CONVERGED", "SCF_DIVERGED", "GEOMETRY")]
+    science = [f for f in failed.values() if f["class"] in SCIENCE]
     if len(ids) >= MIN_FOR_FRACTION and len(science) > limit * len(ids):
         classes = sorted({f["class"] for f in science})
         raise HoldError(
             f"{len(science)} of {len(ids)} labels of round {ctx.round} failed for good ({', '.join(classes)}), "
-            f"more than max_failed_fraction {limit}: alfw show a failure, then alfw resume {ctx.campaign}"
+            f"more than max_failed_fraction {limit}: alfw show {science[0]['_id'][:12]}, then "
+            f"alfw resume {ctx.campaign} to go on without them, or alfw qm retry {ctx.campaign}"
         )
     if not labels and ids:
-        raise HoldError(f"none of the {len(ids)} frames of round {ctx.round} could be labelled")
+        classes = sorted({f["class"] for f in failed.values()})
+        raise HoldError(
+            f"none of the {len(ids)} frames of round {ctx.round} could be labelled ({', '.join(classes)}): "
+            f"alfw show {min(f['_id'] for f in failed.values())[:12]}"
+        )
 
 
 def _spot_check(ctx: Context, labels: dict[str, Any]) -> None:

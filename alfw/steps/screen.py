@@ -22,9 +22,10 @@ def run(ctx: Context, part: int) -> dict[str, Any]:
 
 
 def _screen(ctx: Context, part: int) -> Outcome:
-    """Pool frames, then the last physical frame of each event, with force_std and the largest force.
+    """Pool frames, then the last physical frame of each event, with force_std, the largest force, and mean predictions.
 
-    Frames of events are marked `event`: they may be proposed, but never drawn as audit frames.
+    Energy and forces that the ensemble predicts tell later whether a label may be believed. Frames of events are marked
+    `event`: they may be proposed, but never drawn as audit frames.
     """
     sampled = ctx.result("sample", part)
     frames, arrays = unpack(ctx.store.get_blob(sampled["outputs"]["pool"]))
@@ -41,15 +42,17 @@ def _screen(ctx: Context, part: int) -> Outcome:
     }
     frames = [*frames, *good]
     potential = load_potential(ctx, sampled["outputs"]["ensemble"]) if frames else None
-    std, force = np.empty(len(frames)), np.empty(len(frames))
+    std, force, energy = (np.empty(len(frames)) for _ in range(3))
+    forces = [np.empty((0, 3), np.float32)]
     for first in range(0, len(frames), BATCH):
-        batch = frames[first : first + BATCH]
+        batch, rows = frames[first : first + BATCH], slice(first, first + BATCH)
         ctx.progress(f"screening {first + len(batch)}/{len(frames)}")
         if potential is not None:
-            std[first : first + BATCH], force[first : first + BATCH] = screened(
-                batch, potential.predict(batch)
-            )
-    arrays["force_std"], arrays["max_force"] = std, force
+            prediction = potential.predict(batch)
+            std[rows], force[rows] = screened(batch, prediction)
+            energy[rows] = prediction.energy.mean(0)
+            forces += mean_forces(prediction)
+    arrays |= {"force_std": std, "max_force": force, "energy": energy, "atoms_forces": np.concatenate(forces)}
     finite = np.isfinite(force)
     metrics = {
         "max_force_eV_per_A": float(force[finite].max(initial=0.0)),
@@ -57,6 +60,12 @@ def _screen(ctx: Context, part: int) -> Outcome:
     }
     outputs = {"pool": ctx.store.put_blob(pack(frames, **arrays))}
     return Outcome(outputs, {"n_pool": len(frames), "n_not_finite": int((~finite).sum())}, metrics)
+
+
+def mean_forces(prediction: Prediction) -> list[np.ndarray]:
+    """B × (n, 3) float32, eV/Å: means of the members; infinite where a frame is beyond all bounds."""
+    with np.errstate(over="ignore"):
+        return [forces.mean(0).astype(np.float32) for forces in prediction.forces]
 
 
 def screened(frames: list[Frame], prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:

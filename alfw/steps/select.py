@@ -11,9 +11,10 @@ from alfw.core.errors import InputError
 from alfw.core.frame import Frame
 from alfw.core.protocols import Labeler
 from alfw.core.records import Pool
-from alfw.io.shards import unpack
+from alfw.io.shards import pack, unpack
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import frames_on, previous_dataset, rows_of
+from alfw.steps.retry import put_back
 from alfw.steps.sample import trajectory_id
 
 
@@ -29,6 +30,10 @@ class Screened:
     force_std, max_force : (B,) float64, eV/Å
     auditable : (B,) bool
         Finite frames of unbiased walkers, none of them from an event.
+    energy : (B,) float64, eV
+        Mean of the members.
+    forces : list of B × (n, 3) float32, eV/Å
+        Means of the members.
     """
 
     frames: list[Frame]
@@ -40,10 +45,16 @@ class Screened:
     force_std: np.ndarray
     max_force: np.ndarray
     auditable: np.ndarray
+    energy: np.ndarray
+    forces: list[np.ndarray]
 
 
 def run(ctx: Context) -> dict[str, Any]:
-    """The committed selection of this round; its candidates are recorded from the committed one only."""
+    """The committed selection of this round; its candidates are recorded from the committed one only.
+
+    Frames that failed in an earlier round and that the user put back (`alfw qm retry`) come first, beside the frames
+    that `max_frames` and `audit_frames` allow.
+    """
     result = ctx.once("select", 0, lambda: _select(ctx))
     ctx.store.put_candidates(ctx.campaign, ctx.round, ctx.get_json(result["outputs"]["candidates"]))
     return result
@@ -53,10 +64,13 @@ def _select(ctx: Context) -> Outcome:
     pool = gather(ctx)
     rows = rows_of(ctx, previous_dataset(ctx))
     settings = ctx.config.select
-    fresh, unfit = sort_out(ctx.plugins.labeler, pool.frames, {row.frame for row in rows})
+    again = put_back(ctx, {row.frame for row in rows})
+    known = {row.frame for row in rows} | {row["frame"] for row in again}
+    fresh, unfit = sort_out(ctx.plugins.labeler, pool.frames, known)
     audit = draw_audit(pool, fresh, settings.audit_frames, ctx.seed("select", "audit"))
     rest = np.setdiff1d(np.flatnonzero(fresh), audit)
     labelled = frames_on(ctx, rows, "train", "valid") + [pool.frames[i] for i in audit]
+    labelled += ctx.store.get_frames([row["frame"] for row in again])
     selection = ctx.at_work("select").selector.select(
         Pool([pool.frames[i] for i in rest], pool.force_std[rest], pool.max_force[rest], labelled),
         limit=settings.max_frames,
@@ -64,22 +78,39 @@ def _select(ctx: Context) -> Outcome:
     )
     picks = [(int(i), "audit", 0.0) for i in audit]
     picks += [(int(rest[choice.index]), choice.reason, choice.score) for choice in selection.chosen]
-    candidates = [_candidate(ctx, pool, *pick) for pick in picks]
+    candidates = again + [_candidate(ctx, pool, *pick) for pick in picks]
     ctx.store.put_frames([pool.frames[i] for i, _, _ in picks])
+    outputs = {
+        "candidates": ctx.put_json(candidates),
+        "predictions": ctx.store.put_blob(_predictions(pool, [i for i, _, _ in picks])),
+    }
     counts = {
         "n_pool": len(pool.frames),
         "n_candidates": len(rest),
-        "n_selected": len(picks),
+        "n_selected": len(candidates),
         "n_audit": len(audit),
+        "n_retry": len(again),
         **{f"n_{reason}": number for reason, number in unfit.items()},
     }
     rejected = {key: int(value) for key, value in {**selection.rejected, **unfit}.items() if value}
-    return Outcome({"candidates": ctx.put_json(candidates)}, counts, {"rejected": rejected})
+    return Outcome(outputs, counts, {"rejected": rejected})
+
+
+def _predictions(pool: Screened, chosen: list[int]) -> bytes:
+    """A shard of the chosen frames with what the ensemble said of them."""
+    forces = [np.empty((0, 3), np.float32), *(pool.forces[i] for i in chosen)]
+    return pack(
+        [pool.frames[i] for i in chosen],
+        energy=pool.energy[chosen],
+        force_std=pool.force_std[chosen],
+        atoms_forces=np.concatenate(forces),
+    )
 
 
 def gather(ctx: Context) -> Screened:
     """The pools of all samplers of this round."""
     frames: list[Frame] = []
+    forces: list[np.ndarray] = []
     columns: dict[str, list[np.ndarray]] = {}
     for part in range(len(ctx.plugins.samplers)):
         found, arrays = unpack(ctx.store.get_blob(ctx.result("screen", part)["outputs"]["pool"]))
@@ -90,10 +121,13 @@ def gather(ctx: Context) -> Screened:
             "part": np.full(len(found), part),
             "auditable": finite & ~arrays["event"] & unbiased,
         }
+        ends = np.cumsum([len(frame) for frame in found], dtype=int)
+        forces += np.split(arrays["atoms_forces"], ends[:-1]) if found else []
         frames += found
-        for name in Screened.__dataclass_fields__.keys() - {"frames"}:
+        for name in Screened.__dataclass_fields__.keys() - {"frames", "forces"}:
             columns.setdefault(name, []).append(arrays[name])
-    return Screened(frames=frames, **{name: np.concatenate(parts) for name, parts in columns.items()})
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return Screened(frames=frames, forces=forces, **joined)
 
 
 def draw_audit(pool: Screened, fresh: np.ndarray, number: int, seed: int) -> np.ndarray:

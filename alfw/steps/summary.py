@@ -19,6 +19,8 @@ COUNTS = {
     "n_train": "merge",
     "n_valid": "merge",
     "n_test": "merge",
+    "n_changed_surface": "merge",
+    "n_confirmed": "merge",
     "n_explosions": "sample",
 }
 
@@ -32,7 +34,7 @@ def campaign_summary(store: Store, campaign: str) -> dict[str, Any]:
         "state": record["state"],
         "stop_reason": record["reason"] or None,
         "revision": len(record["revisions"]),
-        "failures": store.failure_counts(campaign, final=True),
+        "failures": store.failure_table(campaign),
         "rounds": rounds,
     }
 

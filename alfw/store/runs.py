@@ -67,20 +67,22 @@ def get_run(store: HasDatabase, id: str) -> Run:
 @verb
 def get_runs(store: HasDatabase, frame_ids: Sequence[str], theory_id: str) -> dict[str, tuple[int, Run]]:
     """(attempt, Run) by frame id: the latest complete output of each frame that has one."""
-    attempts = latest_attempts(store, frame_ids, theory_id)
-    ids = {run_id(frame, theory_id, attempt): frame for frame, attempt in attempts.items()}
+    latest = {frame: complete for frame, (_, complete) in attempts(store, frame_ids, theory_id).items()}
+    ids = [run_id(frame, theory_id, number) for frame, number in latest.items() if number is not None]
     found = find_by(collection(store, "runs"), "_id", ids)
     return {doc["frame"]: (doc["attempt"], decode_run(store, doc)) for doc in found}
 
 
 @verb
-def latest_attempts(
-    store: HasDatabase, frame_ids: Iterable[str], theory_id: str, partial: bool = False
-) -> dict[str, int]:
-    """The number of the latest attempt by frame id, of those frames that have a raw output at this theory.
-
-    `partial`: those that were stopped before their end count as well.
-    """
-    where = {"theory": theory_id} | ({} if partial else {"partial": {"$ne": True}})
-    found = find_by(collection(store, "runs"), "frame", frame_ids, where, ("frame", "attempt"))
-    return {doc["frame"]: doc["attempt"] for doc in sorted(found, key=lambda doc: doc["attempt"])}
+def attempts(
+    store: HasDatabase, frame_ids: Iterable[str], theory_id: str
+) -> dict[str, tuple[int, int | None]]:
+    """Numbers of the latest attempt, and of the latest complete one, by frame id; frames without any are left out."""
+    fields = ("frame", "attempt", "partial")
+    found = find_by(collection(store, "runs"), "frame", frame_ids, {"theory": theory_id}, fields)
+    latest: dict[str, tuple[int, int | None]] = {}
+    for document in sorted(found, key=lambda document: document["attempt"]):
+        number, frame = document["attempt"], document["frame"]
+        complete = latest.get(frame, (0, None))[1] if document.get("partial") else number
+        latest[frame] = (number, complete)
+    return latest

@@ -68,7 +68,7 @@ class Store:
     put_run = runs.put_run
     put_runs = runs.put_runs
     get_runs = runs.get_runs
-    latest_attempts = runs.latest_attempts
+    attempts = runs.attempts
     get_run = runs.get_run
 
     put_failure = ledger.put_failure

@@ -23,7 +23,7 @@ from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from alfw.core.errors import AlfwError
-from alfw.steps import label
+from alfw.steps import label, ledger
 from alfw.steps.context import Context
 from alfw.store import Store
 from alfw.workflow.control import fireworks_of
@@ -287,7 +287,7 @@ def _worth_a_rerun(
     if failed <= ctx.config.label.max_tries * task["count"]:
         return True
     frames = label.pack(ctx, task["first"], task["count"])
-    given_up = label.give_up(ctx, frames, f"its label Firework {firework['fw_id']} failed {failed} times")
+    given_up = ledger.give_up(ctx, frames, f"its label Firework {firework['fw_id']} failed {failed} times")
     report.given_up += given_up
     return given_up > 0
 

@@ -1,0 +1,242 @@
+"""Whether a label may be believed, beyond what its own output says: an SCF may converge, to the wrong state.
+
+Two questions are asked of every label before it is stored.
+
+*Is its energy sane?* The labels of one composition at one theory lie within a window about their median. No chemistry
+moves an energy by more than the cohesive energy, which is below 9 eV an atom (tungsten: 8.9): what is more than 10 eV
+an atom away, as of a run that ends normally at −2e7 Hartree, is not physics, and no repetition makes it so. Once there
+are 20 labels, one that is 1 eV an atom away (or 20 robust standard deviations, if that is more) is suspect.
+
+*Is it what the ensemble expected that found the frame?* A label of round r has residuals: its energy less the mean of
+the ensemble of round r − 1, and the largest difference of the forces on one atom. They are compared with those of
+
+- the valid and test labels of round r − 1, measured with the very same ensemble, and
+- the labels of this round that are there already, its neighbours,
+
+never with fixed numbers: a poor model of an early round has large residuals everywhere, so nothing stands out. The
+median residual of a composition is taken off first (members share an offset). What is expected of a frame is the upper
+quartile of these residuals, or, where the members disagree more than usual, the upper quartile of residual / force_std
+times its own force_std: a frame far outside the data is allowed a residual as large as its force_std warns of. Suspect
+is what exceeds 6 times that, and 0.1 eV or 0.5 eV/Å. The quartile stands a quarter of wrong labels in its sample; of a
+normal distribution, 6 quartiles are 7 standard deviations. Confirmed labels join the sample, so that a model which is
+wrong about a new region makes a few labels suspect there, not all of them. Below 10 residuals nothing is asked.
+
+A suspect label is not stored. The frame is computed once more, from another first guess, and then
+
+- the same energy (1e-3 eV) and forces (1e-2 eV/Å): two ways led there, it is `confirmed` and stored;
+- no longer suspect, or lower in energy: a better state was found, it is stored;
+- else it failed for good as SUSPECT, and stays out of training.
+
+Of labelers that cannot start from another guess (in-process ones, unless they say `can_guess = True`) nothing is
+suspect, and what is not physics fails at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from alfw.core.frame import Float, Frame
+from alfw.core.protocols import Labeler
+from alfw.core.records import Label
+from alfw.io.shards import unpack
+from alfw.steps.context import Context
+
+FEW_LABELS, MANY_LABELS = 4, 20
+WIDE_eV, NARROW_eV, SIGMAS = 10.0, 1.0, 20.0  # the first two per atom
+REFERENCES, QUANTILE, TIMES = 10, 0.75, 6.0
+FLOOR_eV, FLOOR_eV_PER_A = 0.1, 0.5  # smaller residuals are never suspect
+SAME_eV, SAME_eV_PER_A = 1e-3, 1e-2  # two calculations that ended in the same state
+
+
+@dataclass(frozen=True)
+class Residual:
+    """How far one label is off what an ensemble said.
+
+    Attributes
+    ----------
+    composition : str
+    n_atoms : int
+    energy : float, eV
+        Label less mean of the members.
+    force : float, eV/Å
+        The largest |F_label − mean F| of an atom that may move.
+    force_std : float or None, eV/Å
+        None of an ensemble of one.
+    """
+
+    composition: str
+    n_atoms: int
+    energy: float
+    force: float
+    force_std: float | None
+
+    def as_row(self) -> dict[str, Any]:
+        """JSON data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What an ensemble said of one frame: mean energy (eV), mean forces (n, 3) eV/Å, force_std (eV/Å)."""
+
+    energy: float
+    forces: Float
+    force_std: float
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a label is not believed; `absurd`: whatever another calculation says."""
+
+    text: str
+    absurd: bool = False
+
+
+def composition(frame: Frame) -> str:
+    """Text that is the same for frames whose energies can be compared, e.g. ``H6C2O +0 1``."""
+    return f"{frame.formula} {frame.charge:+d} {frame.multiplicity}"
+
+
+def can_guess(labeler: Labeler) -> bool:
+    """Whether the labeler can start an SCF from another first guess."""
+    return bool(getattr(labeler, "can_guess", not labeler.in_process))
+
+
+def residual(frame: Frame, label: Label, expected: Expected) -> Residual:
+    """How far a label is off what was expected of its frame."""
+    force = np.linalg.norm(label.forces - expected.forces, axis=1)[frame.free].max(initial=0.0)
+    std = float(expected.force_std) if np.isfinite(expected.force_std) else None
+    return Residual(composition(frame), len(frame), label.energy - float(expected.energy), float(force), std)
+
+
+def outside(energy: float, n_atoms: int, others: Sequence[float]) -> Doubt | None:
+    """Whether an energy (eV) is outside the window of its composition; None when inside, or nobody knows.
+
+    `others`: energies of the composition's labels, this one included or not.
+    """
+    if len(others) < FEW_LABELS:
+        return None
+    median = float(np.median(others))
+    sigma = 1.4826 * float(np.median(np.abs(np.asarray(others) - median)))
+    off, wide = abs(energy - median), max(WIDE_eV * n_atoms, SIGMAS * sigma)
+    narrow = max(NARROW_eV * n_atoms, SIGMAS * sigma) if len(others) >= MANY_LABELS else wide
+    if off <= narrow:
+        return None
+    what = (
+        f"energy {energy:.6g} eV is {off:.4g} eV off the median of {len(others)} labels of this composition"
+    )
+    return Doubt(f"{what}, more than {wide if off > wide else narrow:.4g} eV", absurd=off > wide)
+
+
+def strange(mine: Residual, others: Sequence[Residual]) -> str | None:
+    """In words what is far off in a label, compared with other residuals of the ensemble; None when nothing is."""
+    if len(others) < REFERENCES:
+        return None
+    stds = np.array([_or_one(other.force_std) for other in others])
+    floor = 0.25 * float(np.median(stds))  # members may agree by chance
+    scale, my_scale = np.maximum(stds, floor), max(_or_one(mine.force_std), floor)
+    same = [other for other in others if other.composition == mine.composition]
+    offset = float(
+        np.median([o.energy / o.n_atoms for o in (same if len(same) >= REFERENCES // 2 else others)])
+    )
+
+    def energy(one: Residual) -> float:
+        return abs(one.energy - offset * one.n_atoms) / np.sqrt(one.n_atoms)  # type: ignore[no-any-return]
+
+    root = float(np.sqrt(mine.n_atoms))
+    for what, own, values, least, unit in (
+        ("energy", energy(mine), [energy(other) for other in others], FLOOR_eV / root, "eV"),
+        ("a force", mine.force, [other.force for other in others], FLOOR_eV_PER_A, "eV/Å"),
+    ):
+        usual = float(np.quantile(values, QUANTILE))
+        of_std = float(np.quantile(np.array(values) / scale, QUANTILE)) * my_scale
+        if own > max(TIMES * max(usual, of_std), least):
+            factor = root if unit == "eV" else 1.0
+            times = own / max(usual, of_std, 1e-12)
+            return (
+                f"{what} is {factor * own:.4g} {unit} off what the ensemble said, {times:.3g} times the usual"
+            )
+    return None
+
+
+def _or_one(value: float | None) -> float:
+    return 1.0 if value is None or not np.isfinite(value) else value
+
+
+def same_state(one: Label, other: Label) -> bool:
+    """Whether two calculations of a frame ended in the same electronic state."""
+    energy, force = abs(one.energy - other.energy), float(np.abs(one.forces - other.forces).max())
+    return energy <= SAME_eV and force <= SAME_eV_PER_A
+
+
+class Expectations:
+    """What is known beforehand of the labels of a round; read when the first is judged."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._asks = can_guess(ctx.plugins.labeler)
+        self._energies: dict[str, list[float]] = {}
+
+    @cached_property
+    def _expected(self) -> dict[str, Expected]:
+        """What the ensemble said of each frame selected in this round; nothing where nobody asks."""
+        asks = self._asks and self._ctx.round > 0
+        blob = self._ctx.result("select")["outputs"].get("predictions") if asks else None
+        if blob is None:
+            return {}
+        frames, arrays = unpack(self._ctx.store.get_blob(blob))
+        ends = np.cumsum([len(frame) for frame in frames])
+        forces = np.split(arrays["atoms_forces"], ends[:-1])
+        columns = (arrays["energy"], forces, arrays["force_std"])
+        return {f.id: Expected(*values) for f, *values in zip(frames, *columns, strict=True)}
+
+    @cached_property
+    def _measured(self) -> list[Residual]:
+        """Residuals of the same ensemble on the valid and test labels of the round before."""
+        blob = self._ctx.result("evaluate", round=self._ctx.round - 1)["outputs"].get("residuals")
+        return [] if blob is None else [Residual(**row) for row in self._ctx.get_json(blob)]
+
+    def doubts(self, frames: Mapping[str, Frame], labels: Mapping[str, Label]) -> dict[str, Doubt]:
+        """Why not to believe them, by frame id, of those of these labels that are not to be believed."""
+        found = self._off(frames, labels)
+        asked = {i: residual(frames[i], labels[i], self._expected[i]) for i in labels if i in self._expected}
+        asked = {i: one for i, one in asked.items() if i not in found}
+        if asked:
+            others = self._measured + self._stored(set(labels))
+            for i, one in asked.items():
+                text = strange(one, others + [other for j, other in asked.items() if j != i])
+                if text:
+                    found[i] = Doubt(text)
+        return found
+
+    def _stored(self, without: set[str]) -> list[Residual]:
+        """Residuals of the labels of this round that are stored already."""
+        ids = [i for i in self._expected if i not in without]
+        labels = self._ctx.store.get_labels(ids, self._ctx.plugins.labeler.theory().id)
+        frames = self._ctx.store.get_frames(list(labels))
+        return [residual(f, labels[f.id][1], self._expected[f.id]) for f in frames]
+
+    def _off(self, frames: Mapping[str, Frame], labels: Mapping[str, Label]) -> dict[str, Doubt]:
+        """Labels outside the window of their composition."""
+        found = {}
+        names = {i: composition(frames[i]) for i in labels}
+        for i, label in labels.items():
+            self._known(names[i]).append(label.energy)
+        for i, label in labels.items():
+            doubt = outside(label.energy, len(frames[i]), self._known(names[i]))
+            if doubt and (doubt.absurd or self._asks):
+                found[i] = doubt
+                self._known(names[i]).remove(label.energy)
+        return found
+
+    def _known(self, name: str) -> list[float]:
+        """Energies of the labels of a composition: the stored ones, and those believed since."""
+        if name not in self._energies:
+            theory = self._ctx.plugins.labeler.theory().id
+            self._energies[name] = self._ctx.store.label_energies(theory, name)
+        return self._energies[name]
