@@ -64,6 +64,9 @@ class Output:
         What the output says of method and basis, for people.
     charge, multiplicity : int or None
         None where the output does not say.
+    grouped : bool
+        Whether the program puts the atoms of each element together, in the order among themselves in which they
+        were submitted.
     """
 
     code: str
@@ -72,6 +75,7 @@ class Output:
     theory: str = ""
     charge: int | None = None
     multiplicity: int | None = None
+    grouped: bool = False
 
 
 def _alone(path: Path) -> dict[str, Path]:
@@ -138,6 +142,8 @@ def step_of(frame: Frame, output: Output) -> Step:
             raise StructureError(f"the output is of {name} {printed}, submitted was {wanted}")
     closest = np.inf
     for step in output.steps:
+        if output.grouped:
+            step = ungrouped(step, frame.numbers)
         if not np.array_equal(step.numbers, frame.numbers):
             continue
         if frame.periodic:
@@ -151,6 +157,28 @@ def step_of(frame: Frame, output: Output) -> Step:
         raise StructureError("the output is of other atoms, or of the same in another order")
     raise StructureError(
         f"the output is of another structure: an atom is {closest:.4f} Å from where it should be"
+    )
+
+
+def ungrouped(step: Step, numbers: Int) -> Step:
+    """The step with its atoms in the order of `numbers` (n,): the k-th of an element stays the k-th of it.
+
+    A step of other atoms comes back as it is.
+    """
+    if not np.array_equal(np.sort(step.numbers), np.sort(numbers)):
+        return step
+    row = np.empty(len(numbers), int)
+    row[np.argsort(numbers, kind="stable")] = np.argsort(step.numbers, kind="stable")
+
+    def taken(values: Float | None) -> Float | None:
+        return None if values is None else values[row]
+
+    return replace(
+        step,
+        numbers=step.numbers[row],
+        positions=step.positions[row],
+        forces=step.forces[row],
+        charges=taken(step.charges),
     )
 
 

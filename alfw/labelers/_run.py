@@ -191,7 +191,7 @@ def run_child(
     threads : int, optional
         OpenMP and BLAS threads; None = `resources.threads`. A program that spreads over MPI wants 1.
     more_handlers : callable, optional
-        From the folder to custodian's own error handlers for this program.
+        From the folder to custodian's own error handlers for this program; `changes` of a handler as in `Run`.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def run_child(
                 shutil.rmtree(folder, ignore_errors=True)
     wall_s = time.perf_counter() - start
     host, line = socket.gethostname(), " ".join(command)
-    return Run(files, corrections, _changes(handlers), wall_s, command=line, host=host)
+    return Run(files, corrections, _changes([*handlers, *others]), wall_s, command=line, host=host)
 
 
 def _partial(child: Child, checkpoints: Sequence[str], wall_s: float) -> Run:
@@ -238,9 +238,9 @@ def _partial(child: Child, checkpoints: Sequence[str], wall_s: float) -> Run:
     return Run(files, wall_s=wall_s, command=" ".join(child.command), host=socket.gethostname())
 
 
-def _changes(handlers: Sequence[LadderHandler]) -> dict[str, Any]:
-    """Settings of the theory that remedies changed."""
-    return {key: value for handler in handlers for key, value in handler.changes.items()}
+def _changes(handlers: Sequence[ErrorHandler]) -> dict[str, Any]:
+    """Settings of the theory that remedies changed; a handler that may change some has them in `changes`."""
+    return {key: value for handler in handlers for key, value in getattr(handler, "changes", {}).items()}
 
 
 def _supervise(
