@@ -75,16 +75,24 @@ def show(
     id: Annotated[
         str, typer.Argument(help="An id, or the beginning of one (6 characters or more).", metavar="ID")
     ],
+    files: Annotated[
+        Path | None,
+        typer.Option("--files", help="Write the raw output of a run into this folder.", metavar="DIR"),
+    ] = None,
     launchpad: LaunchpadFile = None,
     as_json: Json = False,
 ) -> None:
-    """A record and where it comes from: frame, label, failure, dataset, ensemble, candidate, theory …"""
+    """A record and where it comes from: frame, label, failure, run, dataset, ensemble, candidate, theory …"""
     from alfw.cli.common import find_launchpad
-    from alfw.steps.provenance import records
+    from alfw.steps.provenance import records, write_output
 
     if len(id) < 6:
         raise ConfigError(f"{id}: give at least 6 characters of an id")
     _, store = find_launchpad(launchpad)
+    if files is not None:
+        written = [str(path) for path in write_output(store, id, files)]
+        output.show_json({"files": written}) if as_json else output.show("\n".join(written))
+        return
     found = records(store, id)
     if not found:
         raise ConfigError(f"{id}: no record with an id that begins so")

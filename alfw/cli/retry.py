@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from alfw.cli import output
 from alfw.cli.campaign import Json, LaunchpadFile, Name
 
 
@@ -30,4 +31,26 @@ def retry(
     launchpad: LaunchpadFile = None,
     as_json: Json = False,
 ) -> None:
-    """Put frames back whose label failed for good."""
+    """Put frames back whose label failed for good: without options, all of them.
+
+    They are computed again in the round at hand, or, where its labels are merged, join the next selection, beside the
+    frames that `max_frames` allows.
+    """
+    from alfw.cli.common import find_launchpad
+    from alfw.workflow.retry import retry as put_back
+
+    pad, store = find_launchpad(launchpad)
+    report = put_back(pad, store, name, classes or (), frames or (), dry_run)
+    if as_json:
+        output.show_json({"campaign": name, "dry_run": dry_run, **vars(report)})
+        return
+    counts = ", ".join(f"{key} {number}" for key, number in report.classes.items()) or "nothing new"
+    output.show(f"{name}: {'would put back' if dry_run else 'put back'}: {counts}")
+    if report.fireworks:
+        output.show(f"label Fireworks that run again: {', '.join(map(str, report.fireworks))}")
+    if report.later:
+        output.show(f"frames that join the next selection: {len(report.later)}")
+    if report.sealed:
+        output.show(f"frames of the test side, which was sealed without them: {len(report.sealed)} stay out")
+    if report.note:
+        output.show(report.note)

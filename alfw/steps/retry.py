@@ -7,12 +7,13 @@ reason ``retry``, on the side where its trajectory is. Frames of the sealed test
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from alfw.core.errors import ConfigError
 from alfw.steps.context import Context
-from alfw.steps.label import wanted
+from alfw.steps.dataset import previous_dataset, rows_of
 
 REASON = "retry"
 
@@ -78,7 +79,39 @@ def rows_of_round(ctx: Context, number: int) -> list[dict[str, Any]]:
     return [{"source": "initial", "force_std": None, "temperature_K": None, **row} for row in imported]
 
 
-def place_of(ctx: Context, frame: str) -> int | None:
-    """The place of a frame in what this round has to label; None where it is not in it."""
-    labelled_here = wanted(ctx)
-    return labelled_here.index(frame) if frame in labelled_here else None
+@dataclass(frozen=True)
+class Places:
+    """Where frames that are put back can be computed again.
+
+    Attributes
+    ----------
+    here : list of str
+        In the newest round, which has not merged its labels yet.
+    later : list of str
+        They join the next selection.
+    sealed : list of str
+        Nowhere: they are of the test side, which was sealed without them.
+    """
+
+    here: list[str]
+    later: list[str]
+    sealed: list[str]
+
+
+def places(ctx: Context, frames: Iterable[str]) -> Places:
+    """Where each of these frames can be computed again; those with a label in the newest round or dataset: nowhere.
+
+    `ctx`: of the newest round.
+    """
+    merged = ctx.store.get_result(ctx.campaign, ctx.round, "merge")
+    dataset = previous_dataset(ctx) if merged is None else merged["outputs"]["dataset"]
+    known = {row.frame for row in rows_of(ctx, dataset)}
+    now = set() if merged else {row["frame"] for row in rows_of_round(ctx, ctx.round)}
+    test = {row["frame"] for row in rows_of_round(ctx, 0) if row["side"] == "test"}
+    waiting = [frame for frame in dict.fromkeys(frames) if frame not in known]
+    labelled = ctx.store.labelled(waiting, ctx.plugins.labeler.theory().id)
+    return Places(
+        here=[frame for frame in waiting if frame in now - labelled],
+        later=[frame for frame in waiting if frame not in now | test],
+        sealed=[frame for frame in waiting if frame in test - now],
+    )

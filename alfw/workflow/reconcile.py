@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from fireworks import LaunchPad, Workflow
@@ -23,16 +21,14 @@ from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from alfw.core.errors import AlfwError
-from alfw.steps import label, ledger
-from alfw.steps.context import Context
 from alfw.store import Store
+from alfw.workflow import relabel
 from alfw.workflow.control import fireworks_of
 from alfw.workflow.rounds import continue_campaign
 
 LOCK_SECONDS = 15.0  # a lock seen this long without any change to its workflow is stale
 GRACE_SECONDS = 60.0  # between two writes that belong together; a live worker takes milliseconds
 OURS = {"spec._tasks._fw_name": {"$regex": r"^\{\{alfw\.firetasks\."}}
-LABEL = "{{alfw.firetasks.CalculateLabels}}"
 MAX_LOST = 5  # workers that one Firework may lose
 OVER = ("COMPLETED", "ARCHIVED", "DEFUSED")
 
@@ -102,6 +98,9 @@ def _reconcile_campaign(launchpad: LaunchPad, store: Store, campaign: str, repor
                 launchpad.rerun_fw(firework["fw_id"])
                 report.rerun.append(firework["fw_id"])
     with _reported(report, campaign):
+        if store.all_final_failures(campaign, reopened=True):  # `alfw qm retry` may have been killed
+            report.rerun += relabel.rerun_reopened(launchpad, relabel.newest_round(store, campaign))
+    with _reported(report, campaign):
         started = store.get_result(campaign, 0, "start") is not None
         if started and _idle(launchpad, campaign) and continue_campaign(launchpad, store, campaign):
             report.opened.append(campaign)
@@ -135,7 +134,7 @@ def _rerun_lost(launchpad: LaunchPad, expiration_s: float) -> list[int]:
 def _n_lost(launchpad: LaunchPad, fw_id: int) -> int:
     """How often the worker of this Firework died; 0 for labels, which count their own tries."""
     query = {"fw_id": fw_id, "state": "FIZZLED", "action": None}
-    is_label = {"fw_id": fw_id, "spec._tasks._fw_name": LABEL}
+    is_label = {"fw_id": fw_id, "spec._tasks._fw_name": relabel.TASK}
     return (
         0 if launchpad.fireworks.find_one(is_label, {"_id": 1}) else launchpad.launches.count_documents(query)
     )
@@ -269,27 +268,14 @@ def _delete_orphans(launchpad: LaunchPad, grace_s: float) -> list[int]:
 def _worth_a_rerun(
     launchpad: LaunchPad, store: Store, campaign: str, firework: Mapping[str, Any], report: Report
 ) -> bool:
-    """Whether a FIZZLED Firework is to be rerun: its worker was lost, or it is a label and not without hope.
-
-    A label Firework that failed `max_tries` times for each of its frames gets final failures for those that were
-    tried; without any of them the trouble lies elsewhere, and it stays FIZZLED for its user.
-    """
-    task = firework["spec"]["_tasks"][0]
-    launches = [*firework["launches"], *firework["archived_launches"]]
-    if task["_fw_name"] != LABEL:
-        last = launchpad.launches.find_one(
-            {"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)]
-        )
-        was_lost = last is not None and not last.get("action")
-        return was_lost and _n_lost(launchpad, firework["fw_id"]) < MAX_LOST
-    failed = launchpad.launches.count_documents({"launch_id": {"$in": launches}, "state": "FIZZLED"})
-    ctx = Context.load(store, campaign, task["round"], Path(tempfile.gettempdir()))
-    if failed <= ctx.config.label.max_tries * task["count"]:
-        return True
-    frames = label.pack(ctx, task["first"], task["count"])
-    given_up = ledger.give_up(ctx, frames, f"its label Firework {firework['fw_id']} failed {failed} times")
-    report.given_up += given_up
-    return given_up > 0
+    """Whether a FIZZLED Firework is to be rerun: its worker was lost, or it is a label and not without hope."""
+    if relabel.is_label(firework):
+        again, given_up = relabel.prepare(launchpad, store, campaign, firework)
+        report.given_up += given_up
+        return again
+    last = launchpad.launches.find_one({"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)])
+    was_lost = last is not None and not last.get("action")
+    return was_lost and _n_lost(launchpad, firework["fw_id"]) < MAX_LOST
 
 
 def _idle(launchpad: LaunchPad, campaign: str) -> bool:
