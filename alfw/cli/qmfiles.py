@@ -102,6 +102,9 @@ def run(
     try:
         with progress("running", len(content.items)) as tell:
             done = run_folder(content, jobs, tell)
+    except KeyboardInterrupt:
+        output.say(f"{folder}: stopped; the same command continues")
+        return 130
     except LabelError as error:
         output.fail(" ".join(str(error).split()))
         here = isinstance(error, (ExecutableError, LicenseError, OutOfDiskError))

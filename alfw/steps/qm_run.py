@@ -26,12 +26,17 @@ from alfw.core.errors import (
 )
 from alfw.core.ids import sha256
 from alfw.core.records import Run
-from alfw.steps.label import WorkerDiedError
 from alfw.steps.qm_folder import QMFolder, Refused, load_folder, rendered_inputs
 from alfw.steps.qm_runs import is_done, save_run
 
 PATIENCE_S = 20.0  # for workers to end their programs; longer than the grace between SIGTERM and SIGKILL
 Told = Callable[[str, Refused | None], None]
+
+
+class WorkerLostError(LabelError):
+    """The worker process died while it computed this frame."""
+
+    failure_class = "NODE_LOST"
 
 
 @dataclass
@@ -201,7 +206,7 @@ class _Workers:
         process = self._processes.pop(connection)
         process.join()
         text = f"the worker process died (exit status {process.exitcode})"
-        return Refused.of(stem, WorkerDiedError(text)), self._start()
+        return Refused.of(stem, WorkerLostError(text)), self._start()
 
 
 def _work(path: str, command: str | None, connection: Connection) -> None:
