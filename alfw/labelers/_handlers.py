@@ -17,6 +17,11 @@ from alfw.core.errors import LabelError
 Files = Mapping[str, bytes]
 
 
+def no_advice(files: Files) -> Mapping[str, Any]:
+    """Nothing: most outputs do not say what would help."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Ladder:
     """Remedies for one error.
@@ -31,12 +36,16 @@ class Ladder:
         Changes of the calculation's settings; each comes on top of those before.
     changes : tuple of mappings
         More of them, after the others, which change the theory; see `allowing`.
+    advice : callable
+        From the output to settings that it recommends itself (so much memory), on top of each step; keys are those
+        of the steps.
     """
 
     error: str
     shows: Callable[[Files], bool]
     steps: tuple[Mapping[str, Any], ...]
     changes: tuple[Mapping[str, Any], ...] = ()
+    advice: Callable[[Files], Mapping[str, Any]] = no_advice
 
     def allowing(self, changes: bool) -> Ladder:
         """The same ladder; without the remedies that change the theory unless they are allowed."""

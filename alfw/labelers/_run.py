@@ -108,7 +108,7 @@ class LadderHandler(ErrorHandler):
         steps = (*self.ladder.steps, *self.ladder.changes)
         if self.rung == len(steps):
             return {"errors": [self.ladder.error], "actions": None}
-        step = dict(steps[self.rung])
+        step = {**steps[self.rung], **self.ladder.advice(self.job.files())}
         if self.rung >= len(self.ladder.steps):
             self.changes.update(step)
         self.rung += 1
