@@ -76,6 +76,7 @@ class Child:
             self.inputs = self.render(settings)
             self._rendered = dict(settings)
             for name, data in self.inputs.items():
+                (self.folder / name).parent.mkdir(exist_ok=True)
                 (self.folder / name).write_bytes(data)
         try:
             with open(self.folder / LOG, "wb") as log:

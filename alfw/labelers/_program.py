@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from alfw.core.errors import ExecutableError, LabelError, OutOfDiskError
+from alfw.core.errors import ExecutableError, LabelError, OutOfDiskError, WalltimeError
 from alfw.core.frame import Frame
 from alfw.core.records import Attempt, Label, Resources, Run, Theory
 from alfw.labelers._common import about_mass_centre, load, refuse, refused
 from alfw.labelers._deck import deck_hash, deck_text, frame_variables, rendered, worker_variables
-from alfw.labelers._handlers import Ladder
+from alfw.labelers._handlers import Ladder, judged
 from alfw.labelers._judge import checked
 from alfw.labelers._output import Reader, step_of
 
@@ -128,28 +128,37 @@ def run(
     def render(settings: Mapping[str, Any]) -> dict[str, bytes]:
         return {**extra, **inputs(program, labeler, frame, resources, settings)}
 
-    result: Run = engine.run_child(
-        shlex.split(command.replace("{threads}", str(resources.threads))),
-        render,
-        (program.reader.main, *program.outputs),
-        base,
-        [ladder.allowing(getattr(labeler, "allow_theory_changes", False)) for ladder in program.ladders],
-        workdir,
-        resources,
-        checkpoints=program.checkpoints,
-        threads=1 if program.mpi else None,
-        more_handlers=program.more_handlers,
-    )
-    result = replace(result, files={k: v for k, v in result.files.items() if k not in extra})
+    try:
+        result: Run = engine.run_child(
+            shlex.split(command.replace("{threads}", str(resources.threads))),
+            render,
+            (program.reader.main, *program.outputs),
+            base,
+            [ladder.allowing(getattr(labeler, "allow_theory_changes", False)) for ladder in program.ladders],
+            workdir,
+            resources,
+            checkpoints=program.checkpoints,
+            threads=1 if program.mpi else None,
+            more_handlers=program.more_handlers,
+            out_of_time=judged(program.reader.output, WalltimeError),
+        )
+    except WalltimeError as stopped:
+        stopped.partial = _without(stopped.partial, files or {})
+        raise
+    result = _without(result, extra)
     problem = verdict(program, result)
     if problem is not None and (problem.policy == "pause" or isinstance(problem, OutOfDiskError)):
         error = type(problem)(f"{problem} (on {result.host}: {result.command})", problem.signature)
         error.partial = result
         raise error
-    wanted = getattr(labeler, "version", None)
-    if problem is None and wanted is not None:
-        _check_version(program.reader.output(result.files).version, wanted, result)
+    if problem is None:
+        _check_version(program, labeler, result)
     return result
+
+
+def _without(result: Run, names: Container[str]) -> Run:
+    """The run without these files: pseudopotentials and what it started from are kept elsewhere."""
+    return replace(result, files={name: data for name, data in result.files.items() if name not in names})
 
 
 def _restartable(program: Program, attempt: Attempt) -> Attempt:
@@ -158,9 +167,11 @@ def _restartable(program: Program, attempt: Attempt) -> Attempt:
     return Attempt(other_guess=attempt.other_guess and not kept, restart=kept)
 
 
-def _check_version(found: str, wanted: str, result: Run) -> None:
+def _check_version(program: Program, labeler: Any, result: Run) -> None:
     """Raise ExecutableError when the program is of another version than the campaign states."""
-    if not (found.rpartition(" ")[2] + ".").startswith(wanted + "."):
+    wanted = getattr(labeler, "version", None)
+    found = "" if wanted is None else program.reader.output(result.files).version
+    if wanted is not None and not (found.rpartition(" ")[2] + ".").startswith(wanted + "."):
         what = f"{found} on {result.host} ({result.command}), but the campaign states version {wanted}"
         raise ExecutableError(f"{what}: correct the command of the labeler, or `version`")
 

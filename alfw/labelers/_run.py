@@ -174,6 +174,7 @@ def run_child(
     checkpoints: Sequence[str] = (),
     threads: int | None = None,
     more_handlers: Callable[[Path], Sequence[ErrorHandler]] | None = None,
+    out_of_time: Callable[[Files], bool] | None = None,
 ) -> Run:
     """The raw output of a program, repeated with remedies as long as a ladder matches.
 
@@ -192,6 +193,8 @@ def run_child(
         OpenMP and BLAS threads; None = `resources.threads`. A program that spreads over MPI wants 1.
     more_handlers : callable, optional
         From the folder to custodian's own error handlers for this program; `changes` of a handler as in `Run`.
+    out_of_time : callable, optional
+        Whether the output says that the program has stopped itself for want of time.
 
     Raises
     ------
@@ -200,8 +203,8 @@ def run_child(
     OutOfDiskError
         The folder is full, or cannot be written to.
     WalltimeError
-        `resources.walltime_s` is over, or this process got SIGTERM; the whole process group is dead, and `partial`
-        of the error has what it left.
+        `resources.walltime_s` is over, this process got SIGTERM, or the program has stopped itself in time; the whole
+        process group is dead, and `partial` of the error has what it left.
     """
     start = time.perf_counter()
     parent = resources.scratch or workdir
@@ -216,6 +219,8 @@ def run_child(
         try:
             corrections = _supervise(job, [*handlers, *others], folder, resources.walltime_s)
             files = child.files()
+            if out_of_time is not None and out_of_time(files):
+                raise WalltimeError(f"stopped itself for want of time: {' '.join(command)}")
             finished = True
         except WalltimeError as error:
             error.partial = _partial(child, checkpoints, time.perf_counter() - start)
