@@ -26,6 +26,8 @@ from alfw.labelers._judge import checked
 from alfw.labelers._output import Output, Reader, Step, step_of
 
 CODES = ("castep", "cp2k", "espresso", "gaussian", "nwchem", "orca", "psi4", "qchem", "vasp", "xtb")
+# Words for closed and open shells of one method.
+SPINS = {"rks": "", "uks": "", "rhf": "hf", "uhf": "hf"}
 HEAD_BYTES = 4_000_000  # in which a mark is looked for where a folder is searched for outputs
 
 
@@ -120,7 +122,11 @@ def outputs_in(folder: Path, code: str | None = None) -> list[Path]:
     for path in usual:
         if path.is_file() and any(_marked(_bytes(path), each) for each in codes):
             return [path]
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and _is_output(path, codes)]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    # Of one calculation, beside NAME_OUTCAR: they are no outputs of their own.
+    names = [path.name.removesuffix(".gz").removesuffix("OUTCAR") for path in files if "OUTCAR" in path.name]
+    beside = {name + other for name in names for other in ("log", "CONTCAR", "vasprun.xml")}
+    return [path for path in files if path.name.removesuffix(".gz") not in beside and _is_output(path, codes)]
 
 
 def _is_output(path: Path, codes: Sequence[str]) -> bool:
@@ -164,7 +170,8 @@ def _bytes(path: Path) -> bytes:
 def level(output: Output) -> str:
     """Code, major version and method of an output, in words; outputs that differ in it do not belong together."""
     major = output.version.rpartition(" ")[2].partition(".")[0]
-    return f"{output.code} {major}: {output.theory}".strip().rstrip(":")
+    words = [SPINS.get(word.lower(), word) for word in output.theory.split(" ")]
+    return f"{output.code} {major}: {' '.join(word for word in words if word)}".strip().rstrip(":")
 
 
 def labels(
