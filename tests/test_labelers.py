@@ -203,19 +203,6 @@ def test_a_hopeless_scf_ends_with_the_ladder(labeler, tmp_path):
     assert "SCF not converged" in caught.value.signature and caught.value.policy == "final"
 
 
-@pytest.mark.parametrize(
-    ("options", "signature"),
-    [
-        ({"basis": "no-such-basis"}, "BasisNotFoundError"),
-        ({"method": "no-such-functional"}, "not found"),
-        ({"method": "wb97x-d3"}, "NotImplementedError"),
-    ],
-)
-def test_input_that_pyscf_refuses(options, signature, tmp_path):
-    with pytest.raises(InputError, match=signature):
-        label(pyscf(**options), WATER, tmp_path, Resources())
-
-
 def test_an_element_that_a_calculator_lacks(tmp_path):
     with pytest.raises(InputError, match="No EMT-potential for Fe"):
         label(EMT, Frame.from_atoms(bulk("Fe")), tmp_path, Resources())

@@ -101,3 +101,20 @@ PYSCF_SCF = Ladder(
         {"restart": False, "init_guess": "atom"},
     ),
 )
+
+# PySCF plans by a share of the memory: with less of it, integrals are calculated when needed instead of stored.
+PYSCF_MEMORY = Ladder(
+    error="OUT_OF_MEMORY",
+    shows=lambda files: files.get("returncode") == b"-9" or printed("result.json", "MemoryError")(files),
+    steps=({"memory_share": 0.3},),
+)
+
+# Leaving out combinations of basis functions changes the energy surface.
+PYSCF_DEPENDENCY = Ladder(
+    error="LINEAR_DEPENDENCY",
+    shows=printed("result.json", "linear dependency"),
+    steps=(),
+    changes=({"remove_linear_dependency": True},),
+)
+
+PYSCF_LADDERS = (PYSCF_SCF, PYSCF_MEMORY, PYSCF_DEPENDENCY)

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from alfw.core.errors import (
+    BasisError,
+    DeckError,
     DivergedError,
     ExecutableError,
     GeometryError,
     InputError,
     LabelError,
+    LinearDependencyError,
     MissingOutputError,
     NotConvergedError,
     OutOfDiskError,
@@ -39,13 +42,23 @@ SIGNATURES: tuple[tuple[str, type[LabelError]], ...] = (
     (r"No space left on device|Disk quota exceeded", OutOfDiskError),
     (r"MemoryError|[Cc]annot allocate memory|[Oo]ut of memory|oom-kill", OutOfMemoryLabelError),
     (r"No module named|not available\. Install them with", ExecutableError),
-    (r"BasisNotFoundError|Basis set not found", InputError),  # PySCF
+    (r"BasisNotFoundError|Basis set not found", BasisError),  # PySCF
     (r"Electron number .* not consistent", InputError),  # PySCF
-    (r"LibXCFunctional: name .* not found", InputError),  # PySCF, unknown functional
-    (r"NotImplementedError|is not supported", InputError),  # PySCF, ASE
+    (r"LibXCFunctional: name .* not found", DeckError),  # PySCF, unknown functional
+    (r"NotImplementedError: .*(supported|functional|laplacian)", DeckError),  # PySCF, known but not there
+    (r"dispersion correction: .* not supported|Unknown dispersion version", DeckError),  # PySCF
+    (r"linear dependency", LinearDependencyError),  # PySCF
+    (r"NotImplementedError|is not supported", InputError),  # ASE
     (r"[Tt]oo close|singular matrix", GeometryError),  # two atoms in one place
     (r"[Nn]ot converge|failed to converge", NotConvergedError),  # ASE calculators
 )
+
+WHAT_TO_DO: Mapping[type[LabelError], str] = {
+    ExecutableError: "install it there",
+    OutOfDiskError: "free some space or set `scratch`",
+    DeckError: "correct `method` or the options of the labeler",
+    BasisError: "choose a `basis` that has all elements",
+}
 
 
 def failure_class(signature: str) -> type[LabelError] | None:
@@ -60,16 +73,17 @@ def error_json(error: Exception) -> bytes:
 
 
 def worker_problem(run: Run) -> LabelError | None:
-    """What hit the worker instead of the frame: program missing, disk full; `Labeler.run` raises it."""
+    """What would hit every other frame, too: program missing, disk full, unknown method; `Labeler.run` raises it."""
     result = _result(run)
     if result is not None and "error" not in result:
         return None
     signature = _signature(run, result)
     error = failure_class(signature)
-    if error is None or not issubclass(error, (ExecutableError, OutOfDiskError)):
+    if error is None or not (error.policy == "pause" or error is OutOfDiskError):
         return None
-    remedy = "install it there" if error is ExecutableError else "free some space or set `scratch`"
-    return error(f"{signature} (on {run.host}); {remedy}", signature)
+    problem = error(f"{signature} (on {run.host}); {WHAT_TO_DO[error]}", signature)
+    problem.partial = run
+    return problem
 
 
 def numbers(frame: Frame, run: Run, *required: str) -> Mapping[str, Any]:
