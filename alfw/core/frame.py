@@ -109,7 +109,7 @@ class Frame:
         """Whether any direction is periodic."""
         return bool(self.pbc.any())
 
-    @property
+    @cached_property
     def formula(self) -> str:
         """Formula in order of atomic number, e.g. ``H6C2O``."""
         species, counts = np.unique(self.numbers, return_counts=True)

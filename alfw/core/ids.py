@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 def canonical_bytes(value: Any) -> bytes:
     """Bytes of an array or of plain JSON data, equal exactly when the content is equal.
@@ -24,7 +26,7 @@ def canonical_bytes(value: Any) -> bytes:
         else:
             raise TypeError(f"no canonical bytes for arrays of dtype {value.dtype}")
         return f"{data.dtype.str}{value.shape}".encode() + data.tobytes()
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return ENCODER.encode(value).encode()
 
 
 def content_id(kind: str, fields: Mapping[str, Any]) -> str:

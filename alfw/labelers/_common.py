@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from alfw.core.frame import Float, Frame
 from alfw.core.registry import private
 
 MIN_DISTANCE_A = 0.3  # closer than this is a broken geometry for any program (H2 bonds are 0.74 Å)
+SMALL = 64  # atoms of a molecule for which numpy is faster than scipy with its checks
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -30,14 +32,16 @@ def check_electrons(frame: Frame) -> None:
     """Raise ChargeError when charge and multiplicity do not fit the number of electrons."""
     electrons = int(frame.numbers.sum()) - frame.charge
     unpaired = frame.multiplicity - 1
-    state = f"charge {frame.charge:+d}, multiplicity {frame.multiplicity}"
-    what = f"frame {frame.id[:12]} ({frame.formula}, {state})"
     if frame.multiplicity < 1:
-        raise ChargeError(f"{what}: multiplicity is 2S + 1, at least 1")
-    if electrons < 1 or unpaired > electrons:
-        raise ChargeError(f"{what}: {electrons} electrons are too few; correct charge or multiplicity")
-    if (electrons - unpaired) % 2:
-        raise ChargeError(f"{what}: impossible with {electrons} electrons; correct charge or multiplicity")
+        problem = "multiplicity is 2S + 1, at least 1"
+    elif electrons < 1 or unpaired > electrons:
+        problem = f"{electrons} electrons are too few; correct charge or multiplicity"
+    elif (electrons - unpaired) % 2:
+        problem = f"impossible with {electrons} electrons; correct charge or multiplicity"
+    else:
+        return
+    state = f"charge {frame.charge:+d}, multiplicity {frame.multiplicity}"
+    raise ChargeError(f"frame {frame.id[:12]} ({frame.formula}, {state}): {problem}")
 
 
 def check_elements(frame: Frame, highest: int, program: str) -> None:
@@ -80,7 +84,11 @@ def refused(check: Callable[[Frame], None], frame: Frame) -> bool:
 def _closest(frame: Frame) -> float | None:
     """Smallest distance (Å) between two atoms, periodic images included; None where none is short."""
     if not frame.periodic:
-        return float(pdist(frame.positions).min()) if len(frame) > 1 else None
+        if len(frame) > SMALL:
+            return float(pdist(frame.positions).min())
+        squares = ((frame.positions[:, None] - frame.positions) ** 2).sum(2)
+        np.fill_diagonal(squares, np.inf)
+        return float(np.sqrt(squares.min())) if len(frame) > 1 else None
     distances = primitive_neighbor_list("d", frame.pbc, frame.cell, frame.positions, MIN_DISTANCE_A)
     return float(distances.min()) if len(distances) else None
 
@@ -109,6 +117,8 @@ def load(module: str, kind: str, threads: int = 1) -> Any:
     ExecutableError
         The package it needs is not installed.
     """
+    if module in sys.modules:  # no time is lost for labels that take a millisecond
+        return sys.modules[module]
     try:
         with pinned_threads(threads):
             return private(module, kind)

@@ -144,7 +144,10 @@ class Work:
     def _flush(self) -> None:
         """Store the runs, then judge them; where somebody else stored one before, `judge` reads that one."""
         runs, self.runs = self.runs, {}
-        if self.ctx.store.put_runs(self.theory, runs) == len(runs) > 0:
+        durable = (
+            not self.labeler.in_process
+        )  # an hour of a QM program, against a label that is written just now
+        if self.ctx.store.put_runs(self.theory, runs, durable=durable) == len(runs) > 0:
             settle(self.ctx, self.expectations, self.frames, runs, self.known)
 
     def _run(self, frame: Frame, history: History, claimed: int) -> Run | None:
@@ -160,7 +163,7 @@ class Work:
             text = f"no result in {limit} tries: the worker was lost, or the calculation stopped, each time"
             record_failure(self.ctx, frame.id, WorkerDiedError(text), final=True, attempt=attempt)
             return None
-        workdir = self.ctx.workdir / frame.id[:16]
+        workdir = self.ctx.workdir if self.labeler.in_process else self.ctx.workdir / frame.id[:16]
         resources = with_time(self.ctx.resources("label").resources(), history)
         try:
             return self.labeler.run(frame, workdir, resources, next_attempt(self.ctx.store, history))

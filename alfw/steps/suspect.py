@@ -114,23 +114,42 @@ def residual(frame: Frame, label: Label, expected: Expected) -> Residual:
     return Residual(composition(frame), len(frame), label.energy - float(expected.energy), float(force), std)
 
 
-def outside(energy: float, n_atoms: int, others: Sequence[float]) -> Doubt | None:
-    """Whether an energy (eV) is outside the window of its composition; None when inside, or nobody knows.
+@dataclass(frozen=True)
+class Window:
+    """Where the energies (eV) of one composition lie, by those of its labels so far.
 
-    `others`: energies of the composition's labels, this one included or not.
+    Attributes
+    ----------
+    labels : int
+    median : float
+    narrow, wide : float
+        Half-widths; infinite where too little is known.
     """
-    if len(others) < FEW_LABELS:
-        return None
-    median = float(np.median(others))
-    sigma = 1.4826 * float(np.median(np.abs(np.asarray(others) - median)))
-    off, wide = abs(energy - median), max(WIDE_eV * n_atoms, SIGMAS * sigma)
-    narrow = max(NARROW_eV * n_atoms, SIGMAS * sigma) if len(others) >= MANY_LABELS else wide
-    if off <= narrow:
-        return None
-    what = (
-        f"energy {energy:.6g} eV is {off:.4g} eV off the median of {len(others)} labels of this composition"
-    )
-    return Doubt(f"{what}, more than {wide if off > wide else narrow:.4g} eV", absurd=off > wide)
+
+    labels: int
+    median: float
+    narrow: float
+    wide: float
+
+    @classmethod
+    def of(cls, energies: Sequence[float], n_atoms: int) -> Window:
+        """The window of a composition of n atoms."""
+        if len(energies) < FEW_LABELS:
+            return cls(len(energies), 0.0, np.inf, np.inf)
+        known = np.asarray(energies)
+        median = float(np.median(known))
+        sigmas = SIGMAS * 1.4826 * float(np.median(np.abs(known - median)))
+        wide, narrow = (max(per_atom * n_atoms, sigmas) for per_atom in (WIDE_eV, NARROW_eV))
+        return cls(len(energies), median, narrow if len(energies) >= MANY_LABELS else wide, wide)
+
+    def doubt(self, energy: float) -> Doubt | None:
+        """Why not to believe an energy; None where it is inside."""
+        off = abs(energy - self.median)
+        if off <= self.narrow:
+            return None
+        limit = self.wide if off > self.wide else self.narrow
+        what = f"energy {energy:.6g} eV is {off:.4g} eV off the median of {self.labels} labels of this composition"
+        return Doubt(f"{what}, more than {limit:.4g} eV", absurd=off > self.wide)
 
 
 def strange(mine: Residual, others: Sequence[Residual]) -> str | None:
@@ -223,15 +242,16 @@ class Expectations:
 
     def _off(self, frames: Mapping[str, Frame], labels: Mapping[str, Label]) -> dict[str, Doubt]:
         """Labels outside the window of their composition."""
-        found = {}
-        names = {i: composition(frames[i]) for i in labels}
-        for i, label in labels.items():
-            self._known(names[i]).append(label.energy)
-        for i, label in labels.items():
-            doubt = outside(label.energy, len(frames[i]), self._known(names[i]))
-            if doubt and (doubt.absurd or self._asks):
-                found[i] = doubt
-                self._known(names[i]).remove(label.energy)
+        groups: dict[str, list[str]] = {}
+        for i in labels:
+            groups.setdefault(composition(frames[i]), []).append(i)
+        found: dict[str, Doubt] = {}
+        for name, ids in groups.items():
+            known = self._known(name)
+            window = Window.of(known + [labels[i].energy for i in ids], len(frames[ids[0]]))
+            doubts = {i: window.doubt(labels[i].energy) for i in ids}
+            found |= {i: doubt for i, doubt in doubts.items() if doubt and (doubt.absurd or self._asks)}
+            known += [labels[i].energy for i in ids if i not in found]
         return found
 
     def _known(self, name: str) -> list[float]:

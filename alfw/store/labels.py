@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from alfw.core.frame import Frame
 from alfw.core.ids import content_id
@@ -23,6 +24,7 @@ from alfw.store.base import (
 from alfw.store.documents import decode, encode
 
 
+@lru_cache(maxsize=8192)  # asked for several times of each frame that is labelled
 def label_id(frame_id: str, theory_id: str) -> str:
     """Id of the label of a frame at a theory; there is at most one in a database."""
     return content_id("label", {"frame": frame_id, "theory": theory_id})
@@ -58,8 +60,10 @@ def get_frames(store: HasDatabase, ids: Sequence[str]) -> list[Frame]:
 @verb
 def put_theory(store: HasDatabase, theory: Theory) -> str:
     """Id of the theory, which is in the database from now on."""
-    document = {"_id": theory.id, "code": theory.code, "settings": plain(theory.settings)}
-    insert_if_absent(collection(store, "theories"), document)
+    target = collection(store, "theories")
+    if target.find_one({"_id": theory.id}, {"_id": 1}) is None:  # a durable write takes longer than a look
+        document = {"_id": theory.id, "code": theory.code, "settings": plain(theory.settings)}
+        insert_if_absent(target, document)
     return theory.id
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from alfw.core.ids import content_id
 from alfw.core.records import Run
 from alfw.store.base import (
+    FAST,
     HasDatabase,
     collection,
     find_by,
@@ -18,6 +20,7 @@ from alfw.store.base import (
 from alfw.store.documents import decode_run, encode_run
 
 
+@lru_cache(maxsize=8192)
 def run_id(frame_id: str, theory_id: str, attempt: int) -> str:
     """Id of the raw output of one attempt to label a frame."""
     return content_id("run", {"frame": frame_id, "theory": theory_id, "attempt": attempt})
@@ -25,7 +28,11 @@ def run_id(frame_id: str, theory_id: str, attempt: int) -> str:
 
 @verb
 def put_runs(
-    store: HasDatabase, theory_id: str, runs: Mapping[str, tuple[int, Run]], partial: bool = False
+    store: HasDatabase,
+    theory_id: str,
+    runs: Mapping[str, tuple[int, Run]],
+    partial: bool = False,
+    durable: bool = True,
 ) -> int:
     """How many of these outputs are new, of {frame id: (attempt, Run)}; the first one stored for an attempt stays.
 
@@ -33,6 +40,8 @@ def put_runs(
     ----------
     partial : bool
         Whether they were stopped before their end: kept to look at and to restart from, never judged.
+    durable : bool
+        Whether they must survive a crash of the server in the next 0.1 s; else what follows (a label) has to.
     """
     documents = [
         {
@@ -46,7 +55,8 @@ def put_runs(
         }
         for frame, (attempt, run) in runs.items()
     ]
-    return insert_many_if_absent(collection(store, "runs"), documents)
+    target = collection(store, "runs")
+    return insert_many_if_absent(target if durable else target.with_options(write_concern=FAST), documents)
 
 
 def put_run(
