@@ -67,7 +67,7 @@ def write(
         output.show(f"{folder}: {len(written.stems)} frames, {what}; theory {written.theory[:12]}")
         show_refused(written.refused)
         if written.stems:
-            yourself = ", or run the inputs yourself" if written.inputs else ""
+            yourself = ", or run the inputs yourself one after another" if written.inputs else ""
             output.say(f"next: alfw qm run {folder}{yourself}; then alfw qm read {folder} -o labels.npz")
     return output.CHECK_FAILED if written.refused else output.OK
 

@@ -52,6 +52,7 @@ class Collected:
     n_outputs: int = 0
     n_repeated: int = 0
     about: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, tuple[Label, str]] = field(default_factory=dict)  # by id of the frame, with its output
 
     @property
     def versions(self) -> list[str]:
@@ -130,7 +131,6 @@ def collect(
         Outputs of two theories.
     """
     collected = Collected()
-    seen: dict[str, Label] = {}
     first: Source | None = None
     for source in sources:
         collected.n_outputs += 1
@@ -144,7 +144,7 @@ def collect(
                     f"outputs of two theories: {collected.about['theory'][:80]} ({first.name}), "
                     f"{theory[:80]} ({source.name}); read them into two files"
                 )
-            _add(collected, seen, source, theory, pairs)
+            _add(collected, source, theory, pairs)
         except LabelError as error:
             refused = Refused.of(source.name, error)
             collected.refused.append(refused)
@@ -183,32 +183,31 @@ def _read_known(folder: QMFolder, source: Source) -> tuple[str, Mapping[str, Any
     return level(output), about, labels(output, folder.items[stem].frame)
 
 
-def _add(
-    collected: Collected,
-    seen: dict[str, Label],
-    source: Source,
-    theory: str,
-    pairs: list[tuple[Frame, Label]],
-) -> None:
+def _add(collected: Collected, source: Source, theory: str, pairs: list[tuple[Frame, Label]]) -> None:
     """Add the labels of an output, once each.
 
     Raises
     ------
     SuspectError
-        Another output gives one of the frames another energy.
+        Another output gives one of the frames another energy; its label goes, too, as nobody knows which is right.
     """
     for frame, label in pairs:
-        other = seen.get(frame.id)
-        if other is not None and abs(other.energy - label.energy) > SAME_eV:
-            what = f"{label.energy:.6f} eV, another output says {other.energy:.6f} eV"
-            raise SuspectError(f"frame {frame.id[:12]}: {what}", what)
+        other = collected.seen.get(frame.id)
+        if other is not None and abs(other[0].energy - label.energy) > SAME_eV:
+            what = f"{label.energy:.6f} eV in {source.name}, {other[0].energy:.6f} eV in {other[1]}"
+            error = SuspectError(f"frame {frame.id[:12]}: {what}", what)
+            here = [item for item in collected.items if item.frame.id == frame.id]
+            if here:
+                collected.items = [item for item in collected.items if item not in here]
+                collected.refused.append(Refused.of(other[1], error))
+            raise error
     item = source.folder.items[source.stem] if source.folder is not None else Imported(pairs[0][0])
     trajectory = item.trajectory or (source.name if len(pairs) > 1 else None)
     for frame, label in pairs:
-        if frame.id in seen:
+        if frame.id in collected.seen:
             collected.n_repeated += 1
             continue
-        seen[frame.id] = label
+        collected.seen[frame.id] = (label, source.name)
         collected.items.append(replace(item, frame=frame, label=label, trajectory=trajectory, theory=theory))
 
 
