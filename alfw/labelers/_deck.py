@@ -23,12 +23,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ase.data import chemical_symbols
-from jinja2 import Environment, StrictUndefined, TemplateError
+from jinja2 import Environment, StrictUndefined, Template, TemplateError
 
 from alfw.core.errors import DataError, DeckError
 from alfw.core.frame import Frame
@@ -98,9 +99,15 @@ def rendered(text: str, variables: Mapping[str, Any]) -> bytes:
         The template uses an unknown variable or is not valid Jinja.
     """
     try:
-        return JINJA.from_string(text).render(variables).encode()
+        return _template(text).render(variables).encode()
     except TemplateError as error:
         raise DeckError(f"deck: {error}") from error
+
+
+@lru_cache(maxsize=32)
+def _template(text: str) -> Template:
+    """A template; kept, as compiling one takes longer than a fast label."""
+    return JINJA.from_string(text)
 
 
 def frame_variables(frame: Frame) -> dict[str, Any]:
