@@ -89,7 +89,7 @@ def step(frame: Frame, energy: float, gradient: Float | None, dipole: str = "") 
     for i, z in enumerate(frame.numbers):
         spin = "    1.000000" if frame.multiplicity > 1 else ""
         text += f"{i:4d} {chemical_symbols[z]:<2s}:   {0.1 * (i + 1):9.6f}{spin}\n"
-    text += f"Sum of atomic charges: 0.0\n\nFINAL SINGLE POINT ENERGY {energy:21.12f}\n\n"
+    text += f"Sum of atomic charges: {frame.charge:12.7f}\n\nFINAL SINGLE POINT ENERGY {energy:21.12f}\n\n"
     return text + ("" if gradient is None else gradient_table(frame, gradient)) + dipole
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import orca_outputs as made
 import pytest
 from ase.build import molecule
+from ase.io import read as ase_read
 from labelling import cuts, fixture
 
 from alfw.core.errors import (
@@ -120,6 +121,46 @@ def test_the_centre_of_mass_is_the_one_that_orca_prints():
     np.testing.assert_allclose(tables.dipole(text, atoms, 0), [-0.91137, -0.26095, -0.00001])
     shifted = tables.dipole(text, atoms, -1)
     np.testing.assert_allclose(shifted, np.array([-0.91137, -0.26095, -0.00001]) - centre)
+
+
+@pytest.mark.parametrize("name", OPT)
+def test_ase_reads_the_same_from_recorded_optimisations(name, tmp_path):
+    data = fixture(name)
+    (tmp_path / "orca.out").write_bytes(data)
+    theirs = ase_read(tmp_path / "orca.out", index=":", format="orca-output")
+    for step, atoms in zip(read(data).steps, theirs[:3], strict=True):
+        assert atoms.get_potential_energy() == pytest.approx(step.energy, rel=1e-8)
+        np.testing.assert_allclose(atoms.positions, step.positions, atol=1e-9)
+        np.testing.assert_allclose(atoms.get_forces(), step.forces, rtol=1e-6)
+
+
+def test_cclib_reads_the_same_from_a_recorded_optimisation(tmp_path):
+    cclib = pytest.importorskip("cclib")
+    (tmp_path / "orca.out").write_bytes(fixture("orca/orca5_dvb_gopt.out"))
+    theirs = cclib.io.ccread(str(tmp_path / "orca.out"), loglevel=50)
+    mine = read(fixture("orca/orca5_dvb_gopt.out")).steps
+    forces = [-gradient * HARTREE_PER_BOHR_eV_PER_A for gradient in theirs.grads]
+    np.testing.assert_allclose([step.forces for step in mine], forces, rtol=1e-7)
+
+
+def test_ase_reads_the_same_dipole_of_an_ion(tmp_path):
+    centre = np.average(CATION.positions, axis=0, weights=CATION.masses) / BOHR_A
+    data = made.good(CATION, ENERGY, np.zeros((4, 3)), "5.0.4", made.dipole_block([0.1, -0.2, 0.3], "5"))
+    text = data.decode().replace(
+        "( 0.000000,  0.000000  0.000000)", "({:.6f}, {:.6f} {:.6f})".format(*centre)
+    )
+    (tmp_path / "orca.out").write_text(text.replace("\n\n", "\nNumber of atoms   ... 4\n\n", 1))
+    theirs = ase_read(tmp_path / "orca.out", format="orca-output").get_dipole_moment()
+    np.testing.assert_allclose(read(data).steps[0].dipole, theirs, atol=2e-5)
+
+
+def test_what_an_output_says_of_its_theory():
+    echo = ["! PBE0 D4 EnGrad # fast", "! SlowConv PAL8", "%maxcore 2000", "%pal nprocs 8 end", "%scf", "MaxIter 9",
+            "Shift Shift 0.5 ErrOff 0.1 end", "end", "%cpcm", "SMD true", "end", "* xyz 0 1", "O 0 0 0",
+            "*"]  # fmt: skip
+    for lines in (echo, [*echo[:-3], "*xyzfile 0 1 7.xyz"]):
+        text = GOOD.decode().replace(made.head(), made.head(echo=lines))
+        assert read(text.encode()).theory == "PBE0 D4 %cpcm SMD true end"
 
 
 def test_dipole_and_charges_of_another_density_are_left_out():

@@ -87,6 +87,7 @@ SIGNATURES = [
     (error("|  1> # not enough memory for this"), UnknownLabelError, "error termination in SCF"),
     (error("Error (ORCA_MDCI): Number of processes (16) in parallel calculation exceeds number of pairs (10)"),
      InputError, "exceeds number of pairs (10)"),
+    ("Killed\n", OutOfMemoryLabelError, "Killed"),
     ("There are no CABS   basis functions on atom number   0 (H)\n", BasisError, "no CABS"),
     ("There are no main basis functions on atom number 0 (C)\n", BasisError, "no main basis"),
     ("  INPUT ERROR\n UNRECOGNIZED OR DUPLICATED KEYWORD(S) IN SIMPLE INPUT LINE\n  PBEO\n", DeckError, "UNRECOG"),

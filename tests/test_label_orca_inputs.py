@@ -174,6 +174,7 @@ def test_options_that_do_not_are_taken():
         {"method": "r2SCAN-3c", "basis": ""},
         {"method": "DLPNO-CCSD(T)", "basis": "cc-pVTZ", "keywords": "cc-pVTZ/C TightPNO"},
         {"method": "B3LYP/G", "basis": "6-31G**", "keywords": "SlowConv"},
+        {"basis": "", "blocks": '%basis\n  Basis "def2-SVP"\nend'},
         {"blocks": "%scf\n  Thresh 1e-12\nend\n%mdci MaxIter 100 end"},
     ):
         assert labeler(**options).inputs(WATER, Resources())

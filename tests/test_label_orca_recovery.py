@@ -125,6 +125,12 @@ def test_second_order_in_orca_4_and_words_that_are_there_already(tmp_path):
     assert "! KDIIS\n! SOSCF\n" in program.saw(4, "orca.inp")
 
 
+def test_cycles_are_not_taken_back(tmp_path):
+    orca, program = replayed(tmp_path, SCF, max_cycles=400)
+    orca.run(WATER, tmp_path, WORKER)
+    assert ["MaxIter 400" in program.saw(i, "orca.inp") for i in range(4)] == [True, True, True, False]
+
+
 def test_another_first_guess_for_suspect_results(tmp_path):
     orca, program = replayed(tmp_path, GOOD)
     orca.run(WATER, tmp_path, WORKER, Attempt(other_guess=True))

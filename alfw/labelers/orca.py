@@ -103,9 +103,11 @@ class OrcaLabeler(BaseModel):
         block = re.search(TAKEN_BLOCKS, self.blocks, re.IGNORECASE | re.MULTILINE)
         if block is not None:
             raise ValueError(f"blocks: the deck sees to {block.group().strip()!r}; leave it out")
-        if bool(self.basis) == bool(re.fullmatch(BASIS_WITHIN, self.method.lower())):
-            what = "brings its own" if self.basis else "needs one"
-            raise ValueError(f"basis: {self.method} {what}")
+        within = re.fullmatch(BASIS_WITHIN, self.method.lower())
+        if within and self.basis:
+            raise ValueError(f"basis: {self.method} brings its own")
+        if not within and not self.basis and not re.search(r"%\s*basis\b", self.blocks, re.IGNORECASE):
+            raise ValueError(f"basis: {self.method} needs one")
         if self.esp and re.search(CORRELATED, self.method.lower()):
             raise ValueError(f"esp: orca_vpot has the SCF density alone, not that of {self.method}")
         return self

@@ -46,7 +46,7 @@ NO_PROGRAM = (
 MEMORY = (
     r"Not enough memory available|Please increase MaxCore|OUT OF MEMORY ERROR|ERROR.*OUT OF MEMORY|!!!.*OUT OF MEMORY"
     r"|Error.*([Oo]ut of memory|[Ii]nsufficient memory)|Out of memory! Please|cannot allocate memory for"
-    r"|failed to add matrix to|not enough memory for|exited on signal 9|oom-kill|Out Of Memory|slurmstepd.*memory"
+    r"|failed to add matrix to|not enough memory for|exited on signal 9|oom-kill|Out Of Memory|(?m:^Killed\b)"
 )
 REFUSED = (
     r"INPUT ERROR|Unknown identifier|Invalid assignment|check syntax"

@@ -190,9 +190,10 @@ def _only(pattern: re.Pattern[str], text: str) -> int | None:
 def _theory(text: str) -> str:
     """The simple input and the blocks of the input's echo, without what says only how it is calculated."""
     lines = [line.partition("#")[0].strip() for line in ECHO.findall(text)]
-    joined = re.sub(r"^\*.*?^\*$", "", "\n".join(lines), flags=re.MULTILINE | re.DOTALL)
+    joined = re.sub(r"^\* *\w*file .*$", "", "\n".join(lines), flags=re.MULTILINE | re.I)
+    joined = re.sub(r"^\*.*?^\*$", "", joined, flags=re.MULTILINE | re.DOTALL)
     joined = re.sub(r"%(maxcore|base|moinp)\s+\S+", "", joined, flags=re.I)
-    joined = re.sub(r"%(pal|scf|output)\b.*?\bend\b[^%!]*", "", joined, flags=re.I | re.DOTALL)
+    joined = re.sub(r"%(pal|scf|output|geom)\b.*?\bend\b[^%!]*", "", joined, flags=re.I | re.DOTALL)
     words = [word for line in re.findall(r"^!(.*)$", joined, re.MULTILINE) for word in line.split()]
     words = [
         word for word in words if word.lower() not in NOT_THEORY and not re.fullmatch(r"pal\d+", word, re.I)
