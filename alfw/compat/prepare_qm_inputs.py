@@ -38,7 +38,9 @@ def parser() -> Parser:
 
 def work(arguments: Namespace) -> int:
     """Write the inputs, list what cannot be done; the exit code."""
-    frames = named_frames([arguments.xyz_dir], arguments.charge, arguments.multiplicity)
+    folder = Path(arguments.xyz_dir)
+    wanted = folder / "*xyz" if folder.is_dir() else folder  # .xyz and .extxyz
+    frames = named_frames([wanted], arguments.charge, arguments.multiplicity)
     options = {"kind": arguments.qm_software, "method": arguments.method, "basis": arguments.basis}
     resources = Resources(threads=arguments.threads, mem_GB=arguments.mem_GB)
     written = write_folder(arguments.output, frames, options, resources, arguments.force)
