@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_masses, atomic_numbers, chemical_symbols
+from ase.data import atomic_masses, atomic_numbers
 
 from alfw.core.errors import BasisError, InputError
 from alfw.core.frame import Frame
+from alfw.labelers._kinds import labels
+from alfw.labelers._kpoints import KPoints
 
 VALENCE = r"z_valence\s*=\s*[\"']\s*([\d.EeDd+-]+)|^\s*([\d.]+)\s+Z valence"  # UPF version 2; version 1
 LABEL = 3  # characters at most
@@ -41,38 +43,28 @@ class Species:
     magnetization: float
 
 
-def labels(frame: Frame) -> tuple[list[str], dict[str, tuple[str, float]]]:
-    """The label of each atom; and for each label its element and initial moment (μ_B).
-
-    Raises
-    ------
-    InputError
-        Too many different moments.
-    """
-    moments = np.zeros(len(frame)) if frame.moments is None else np.round(frame.moments, 3)
-    kinds: dict[tuple[str, float], str] = {}
-    named = []
-    for number, moment in zip(frame.numbers, moments, strict=True):
-        element = chemical_symbols[number]
-        count = sum(1 for other, _ in kinds if other == element)
-        label = kinds.setdefault((element, float(moment)), f"{element}{count}" if count else element)
-        if len(label) > LABEL:
-            what = f"frame {frame.id[:12]}: pw.x has no names for {count + 1} different moments of {element}"
-            raise InputError(f"{what}; give them fewer initial moments")
-        named.append(label)
-    return named, {label: kind for kind, label in kinds.items()}
+def check_labels(frame: Frame, moments: Mapping[str, float]) -> None:
+    """Raise InputError when a frame has more different moments than pw.x has names for."""
+    lengthy = [kind for label, kind in labels(frame, moments)[1].items() if len(label) > LABEL]
+    if lengthy:
+        what = f"frame {frame.id[:12]}: pw.x has no names for so many different moments of {lengthy[0][0]}"
+        raise InputError(f"{what}; give its atoms fewer initial moments")
 
 
-def species(frame: Frame, files: Mapping[str, str], contents: Mapping[str, bytes]) -> list[Species]:
+def species(
+    kinds: Mapping[str, tuple[str, float]], files: Mapping[str, str], contents: Mapping[str, bytes]
+) -> list[Species]:
     """The species of a frame.
 
     Parameters
     ----------
+    kinds
+        As `labels` has them.
     files, contents
         Name and content of each element's pseudopotential; contents are needed only where there are moments.
     """
     found = []
-    for number, (label, (element, moment)) in enumerate(labels(frame)[1].items(), start=1):
+    for number, (label, (element, moment)) in enumerate(kinds.items(), start=1):
         share = moment / valence(element, contents[element]) if moment else 0.0
         mass = float(atomic_masses[atomic_numbers[element]])
         found.append(Species(label, number, mass, files[element], float(np.clip(share, -1.0, 1.0))))
@@ -95,15 +87,14 @@ def valence(element: str, pseudopotential: bytes) -> float:
     return float((found.group(1) or found.group(2)).upper().replace("D", "E"))
 
 
-def grid(cell: np.ndarray, spacing: float) -> list[int]:
-    """Numbers of k-points, none farther apart (1/Å, with 2π) than `spacing` along its reciprocal vector.
+def automatic(mesh: Sequence[int], kpoints: KPoints) -> str:
+    """The line below ``K_POINTS automatic``: a mesh, and whether it is shifted by half a step.
 
-    Parameters
-    ----------
-    cell : (3, 3) float64, Å
+    Without a shift the mesh contains Γ.
     """
-    lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(cell).T, axis=1)
-    return [max(1, int(np.ceil(length / spacing - 1e-6))) for length in lengths]
+    monkhorst = [0.0 if kpoints.gamma or n % 2 else 0.5 for n in mesh]
+    halves = [round(2 * (a + b)) % 2 for a, b in zip(kpoints.shift, monkhorst, strict=True)]
+    return " ".join(map(str, [*mesh, *halves]))
 
 
 def namelists(

@@ -17,11 +17,13 @@ from alfw.core.records import Attempt, Label, Resources, Run, Theory
 from alfw.labelers import _program
 from alfw.labelers._common import check_electrons, check_periodicity
 from alfw.labelers._deck import with_decks
-from alfw.labelers._espresso import grid, labels, namelists, species
+from alfw.labelers._espresso import automatic, check_labels, namelists, species
 from alfw.labelers._handlers import Ladder, judged, printed
 from alfw.labelers._judge import LOG
+from alfw.labelers._kinds import initial_moments, labels
+from alfw.labelers._kpoints import KPoints
 from alfw.labelers._program import Program
-from alfw.labelers._pseudos import Pseudopotentials, check_pseudos, pinned, stated, verified
+from alfw.labelers._pseudos import Element, Pseudopotentials, check_pseudos, pinned, stated, verified
 from alfw.labelers.readers.espresso import READER
 
 # What the deck sets itself; `keywords` are for everything else.
@@ -81,8 +83,6 @@ PROGRAM = Program(
     ladders=LADDERS,
     mpi=True,
 )
-Grid = tuple[PositiveInt, PositiveInt, PositiveInt]
-Shift = tuple[Literal[0, 1], Literal[0, 1], Literal[0, 1]]
 Value = bool | int | float | str
 
 
@@ -99,11 +99,8 @@ class EspressoLabeler(BaseModel):
         Where a worker has them, e.g. ``>>pseudo_dir<<``.
     ecutwfc_Ry, ecutrho_Ry : float, Ry
         Without the second pw.x takes four times the first, which is too little for ultrasoft pseudopotentials.
-    kpoints : (int, int, int), optional
-        Monkhorst-Pack grid.
-    kpoint_spacing_per_A : float, 1/Å
-        Instead of `kpoints`: largest distance of two points along a reciprocal vector (2π included).
-    kpoint_shift : (0 or 1, 0 or 1, 0 or 1)
+    kpoints : {grid: [4, 4, 4]} or {spacing: 0.25}
+        See `KPoints`; shifts are 0 or 0.5.
     input_dft : str, optional
         Overrides the functional of the pseudopotentials.
     dispersion : str, optional
@@ -111,6 +108,8 @@ class EspressoLabeler(BaseModel):
     smearing : str or None
         None = fixed occupations, for insulators.
     degauss_Ry : float, Ry
+    moments : {element: μ_B}
+        Initial moments of frames that have none of their own.
     conv_thr_Ry : float, Ry
         Of the total energy.
     stress : bool
@@ -143,13 +142,12 @@ class EspressoLabeler(BaseModel):
     pseudo_dir: str | None = None
     ecutwfc_Ry: PositiveFloat
     ecutrho_Ry: PositiveFloat | None = None
-    kpoints: Grid | None = None
-    kpoint_spacing_per_A: PositiveFloat | None = None
-    kpoint_shift: Shift = (0, 0, 0)
+    kpoints: KPoints
     input_dft: str | None = None
     dispersion: str | None = None
     smearing: Literal["gaussian", "methfessel-paxton", "marzari-vanderbilt", "fermi-dirac"] | None = None
     degauss_Ry: PositiveFloat | None = None
+    moments: dict[Element, float] = {}
     conv_thr_Ry: Annotated[float, Field(gt=0.0, le=1e-4)] = 1e-9
     stress: bool = True
     keywords: dict[str, dict[str, Value]] = {}
@@ -164,8 +162,8 @@ class EspressoLabeler(BaseModel):
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         """One way to say each thing."""
-        if (self.kpoints is None) == (self.kpoint_spacing_per_A is None):
-            raise ValueError("give either kpoints, e.g. [2, 2, 2], or kpoint_spacing_per_A, e.g. 0.25")
+        if not set(self.kpoints.shift) <= {0.0, 0.5}:
+            raise ValueError("kpoints.shift: pw.x knows 0 and 0.5")
         if (self.smearing is None) != (self.degauss_Ry is None):
             raise ValueError("smearing and degauss_Ry belong together")
         for namelist, keywords in self.keywords.items():
@@ -193,20 +191,22 @@ class EspressoLabeler(BaseModel):
         check_pseudos(frame, self.pseudopotentials)
         if self._fixed_spin(frame):
             check_electrons(frame)
-        labels(frame)
+        check_labels(frame, self.moments)
 
     def inputs(self, frame: Frame, resources: Resources) -> dict[str, bytes]:
         """The deck."""
         files = {element: pseudo.file for element, pseudo in self.pseudopotentials.items()}
-        contents = {} if frame.moments is None else self._contents(frame)
-        more = self._variables(frame) | {"species": species(frame, files, contents)}
+        kinds = labels(frame, self.moments)[1]
+        contents = self._contents(frame) if any(moment for _, moment in kinds.values()) else {}
+        more = self._variables(frame) | {"species": species(kinds, files, contents)}
         return _program.inputs(PROGRAM, self, frame, resources, more)
 
     def run(self, frame: Frame, workdir: Path, resources: Resources, attempt: Attempt = FIRST) -> Run:
         """Deck and output, after whatever it took of more iterations, other mixing, diagonalization or guess."""
         contents = self._contents(frame)
         files = {element: self._copy(element) for element in contents}
-        more = self._variables(frame) | {"species": species(frame, files, contents), "pseudo_dir": "./"}
+        kinds = labels(frame, self.moments)[1]
+        more = self._variables(frame) | {"species": species(kinds, files, contents), "pseudo_dir": "./"}
         return _program.run(
             PROGRAM,
             self,
@@ -238,12 +238,11 @@ class EspressoLabeler(BaseModel):
 
     def _variables(self, frame: Frame) -> dict[str, Any]:
         """What the deck needs beside the options."""
-        points = self.kpoints or grid(frame.cell, self.kpoint_spacing_per_A or 1.0)
+        moments = initial_moments(frame, self.moments)
         return {
-            "labels": labels(frame)[0],
-            "kpoints": list(points),
-            "kpoint_shift": list(self.kpoint_shift),
-            "spins": frame.moments is not None or frame.multiplicity > 1,
+            "labels": labels(frame, self.moments)[0],
+            "automatic": automatic(self.kpoints.mesh(frame.cell), self.kpoints),
+            "spins": moments is not None or frame.multiplicity > 1,
             "fixed_spin": self._fixed_spin(frame),
             "namelists": namelists(self.keywords, tuple(OWN)),
         }
