@@ -217,6 +217,8 @@ def test_a_missing_program_stops_everything_in_one_line(shell: Shell) -> None:
     assert re.search(r"structure_000\d: cannot start 'no_such_program' on .*looked in PATH", line)
     report = shell.json("qm", "run", "in", "--command", f"{sys.executable} job.py {shell.folder}", code=2)
     assert report["n_good"] == 2  # the command is no part of the theory
+    assert "name is part of the theory" in shell.here("qm", "run", "in", "--set", "name=other", code=1).line
+    assert "unknown key" in shell.here("qm", "run", "in", "--set", "colour=red", code=1).line
 
 
 def test_a_worker_that_is_killed_costs_its_frame_only(shell: Shell) -> None:

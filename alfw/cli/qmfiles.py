@@ -92,13 +92,17 @@ def run(
     command: Annotated[
         str | None, typer.Option(help="How the program is started here, instead of the labeler's command.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other option that is not of the theory.", metavar="KEY=VALUE"),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Run what has no good output yet, with remedies; Ctrl-C stops cleanly, the same command continues."""
     from alfw.steps.qm_folder import load_folder
     from alfw.steps.qm_run import run_folder
 
-    content = load_folder(folder, command)
+    content = load_folder(folder, _settings(set_ or []) | ({"command": command} if command else {}))
     try:
         with progress("running", len(content.items)) as tell:
             done = run_folder(content, jobs, tell)

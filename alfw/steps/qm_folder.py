@@ -41,8 +41,8 @@ class QMFolder:
     items : {stem: Imported}
         The frames in full precision, by the name of their input without suffix.
     inputs : {path relative to the folder: sha256}
-    command : str or None
-        What was given instead of the labeler's own.
+    execution : mapping
+        Options of the labeler that hold here instead of those in ``qm.json``.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class QMFolder:
     resources: Resources
     items: Mapping[str, Imported]
     inputs: Mapping[str, str]
-    command: str | None = None
+    execution: Mapping[str, Any] = field(default_factory=dict)
 
     def run_folder(self, stem: str) -> Path:
         """Where the raw output of a frame is kept."""
@@ -231,18 +231,18 @@ def _write_all(
     write_file(folder / MANIFEST, manifest)
 
 
-def load_folder(path: Path, command: str | None = None) -> QMFolder:
+def load_folder(path: Path, execution: Mapping[str, Any] | None = None) -> QMFolder:
     """The folder that `write_folder` made.
 
     Parameters
     ----------
-    command : str, optional
-        How the program is started here, instead of the labeler's own command.
+    execution : mapping, optional
+        Options of the labeler that hold on this machine: command, folder of pseudopotentials …
 
     Raises
     ------
     ConfigError
-        Not such a folder, or the labeler has no command.
+        Not such a folder, or options that the labeler does not have or that are part of the theory.
     DataError
         Its frames were changed.
     """
@@ -255,10 +255,14 @@ def load_folder(path: Path, command: str | None = None) -> QMFolder:
         raise ConfigError(f"{path}: no {MANIFEST} in it; alfw qm write makes such a folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path / MANIFEST}: not what alfw qm write makes ({error})") from None
-    if command is not None:
-        options["command"] = command
-    _, labeler = make_labeler(options, path)
+    execution = dict(execution or {})
+    _, labeler = make_labeler(options | execution, path)
+    for name in execution:
+        if name not in labeler.execution_only:
+            raise ConfigError(f"{name} is part of the theory: alfw qm write … --set {name}=… --force")
     items = read_frames(path / FRAMES)
     if [item.frame.id for item in items] != list(frames.values()):
         raise DataError(f"{path / FRAMES}: not the frames of {MANIFEST}; write the folder anew with --force")
-    return QMFolder(path, labeler, theory, resources, dict(zip(frames, items, strict=True)), inputs, command)
+    return QMFolder(
+        path, labeler, theory, resources, dict(zip(frames, items, strict=True)), inputs, execution
+    )

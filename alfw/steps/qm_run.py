@@ -7,14 +7,14 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 from alfw.core.errors import (
     AlfwError,
@@ -142,7 +142,7 @@ class _Workers:
     """Processes that calculate: custodian and its signals want a main thread each."""
 
     def __init__(self, folder: QMFolder, number: int) -> None:
-        self._arguments = (str(folder.path.resolve()), folder.command)
+        self._arguments = (str(folder.path.resolve()), dict(folder.execution))
         self._number = number
         self._processes: dict[Connection, SpawnProcess] = {}
 
@@ -209,7 +209,7 @@ class _Workers:
         return Refused.of(stem, WorkerLostError(text)), self._start()
 
 
-def _work(path: str, command: str | None, connection: Connection) -> None:
+def _work(path: str, execution: Mapping[str, Any], connection: Connection) -> None:
     """A worker: one stem after the other, until it is told to end or its parent is gone."""
     os.dup2(2, 1)  # stdout is the parent's, for results
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C, too, and tells
@@ -221,7 +221,7 @@ def _work(path: str, command: str | None, connection: Connection) -> None:
             while True:
                 stem = connection.recv()
                 try:
-                    folder = folder or load_folder(Path(path), command)
+                    folder = folder or load_folder(Path(path), execution)
                     connection.send(_calculate(folder, stem, Path(scratch)))
                 except AlfwError as error:
                     connection.send(error)
