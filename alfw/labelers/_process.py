@@ -36,6 +36,8 @@ class Child:
         Names of the files that it leaves, besides the log of its stdout and stderr.
     threads : int
     folder : Path
+    unset : sequence of str
+        Environment variables that it does not get.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Child:
         outputs: Sequence[str],
         threads: int,
         folder: Path,
+        unset: Sequence[str] = (),
     ) -> None:
         self.command = list(command)
         self.render = render
         self.outputs = (*outputs, LOG)
         self.threads = threads
         self.folder = folder
+        self.unset = tuple(unset)
         self.inputs: Files = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.stopped = False
@@ -83,7 +87,7 @@ class Child:
                 self.process = subprocess.Popen(
                     self.command,
                     cwd=self.folder,
-                    env={**os.environ, **thread_environment(self.threads)},
+                    env=self._environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -94,6 +98,11 @@ class Child:
             looked = "" if "/" in self.command[0] else f" (looked in PATH {os.environ.get('PATH', '')})"
             raise ExecutableError(f"{what}{looked}; correct the command of the labeler") from error
         return self.process
+
+    def _environment(self) -> dict[str, str]:
+        """The environment of the program."""
+        kept = {name: value for name, value in os.environ.items() if name not in self.unset}
+        return kept | thread_environment(self.threads)
 
     @property
     def running(self) -> bool:

@@ -40,6 +40,8 @@ class Program:
         Whether the code spreads over MPI, so that OpenMP and BLAS get one thread.
     total_energy : bool
         As in `checked`.
+    unset : tuple of str
+        Environment variables that the program does not get.
     """
 
     reader: Reader
@@ -50,6 +52,7 @@ class Program:
     mpi: bool = False
     total_energy: bool = True
     more_handlers: Callable[[Path], Any] | None = field(default=None)
+    unset: tuple[str, ...] = ()
 
 
 def theory(program: Program, labeler: Any, **more: Any) -> Theory:
@@ -141,6 +144,7 @@ def run(
             threads=1 if program.mpi else None,
             more_handlers=program.more_handlers,
             out_of_time=judged(program.reader.output, WalltimeError),
+            unset=program.unset,
         )
     except WalltimeError as stopped:
         stopped.partial = _without(stopped.partial, files or {})

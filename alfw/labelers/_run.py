@@ -175,6 +175,7 @@ def run_child(
     threads: int | None = None,
     more_handlers: Callable[[Path], Sequence[ErrorHandler]] | None = None,
     out_of_time: Callable[[Files], bool] | None = None,
+    unset: Sequence[str] = (),
 ) -> Run:
     """The raw output of a program, repeated with remedies as long as a ladder matches.
 
@@ -183,7 +184,7 @@ def run_child(
 
     Parameters
     ----------
-    command, render, outputs
+    command, render, outputs, unset
         As in `Child`.
     settings : mapping
         What remedies change.
@@ -212,7 +213,7 @@ def run_child(
     with full_disk_raises(parent):
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="label-", dir=parent)).resolve()
-        child = Child(command, render, outputs, threads or resources.threads, folder)
+        child = Child(command, render, outputs, threads or resources.threads, folder, unset)
         job = ChildJob(child, dict(settings))
         handlers = [LadderHandler(ladder, job) for ladder in ladders]
         others = list(more_handlers(folder)) if more_handlers else []
