@@ -228,14 +228,12 @@ def test_a_damaged_output_is_refused(change, error):
             labels(read(GOOD.replace(*change, 1)))
 
 
-@pytest.mark.parametrize(
-    "line", ["  H      0.000000    0.763239   -0.477047", "    0.000000    1.442312   -0.901488"]
-)
-def test_tables_that_differ_are_refused_even_where_no_frame_is_known(line):
+@pytest.mark.parametrize("table", [0, 1])
+def test_tables_that_differ_are_refused_even_where_no_frame_is_known(table):
     text = GOOD.decode()
-    assert text.count(line) == 1
+    line = re.findall(r"^(?:  | +\d+ )H .*$", made.coordinates(WATER), re.MULTILINE)[2 * table]
     with pytest.raises(StructureError, match="differ"):
-        read(text.replace(line, line[:-2] + "99").encode())
+        read(text.replace(line, line[:-2] + "99", 1).encode())
 
 
 def test_an_energy_without_gradient_gives_no_label():
