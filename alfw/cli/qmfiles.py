@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from alfw.cli import output
 from alfw.cli.campaign import Json
@@ -74,6 +71,9 @@ def write(
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
     """Options of the form KEY=VALUE."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     options = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -185,6 +185,8 @@ def show_refused(refused: Sequence[Any]) -> None:
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[str, Any], None]]:
     """A bar on a terminal's stderr; gets each name when it is done, with what is wrong with it or None."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (
         TextColumn(what),
         BarColumn(),

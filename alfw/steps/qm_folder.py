@@ -128,9 +128,9 @@ def make_labeler(options: Mapping[str, Any], base: Path) -> tuple[dict[str, Any]
         full = cls.with_files(options, base) if isinstance(cls, NamesFiles) else dict(options)
         return full, cls.model_validate(full)
     except ValidationError as error:
-        raise ConfigError(f"labeler {cls.__name__}: {one_line(error, cls, '')}") from None
+        raise ConfigError(one_line(error, cls, str(options["kind"]))) from None
     except DataError as error:
-        raise ConfigError(f"labeler {cls.__name__}: {error}") from None
+        raise ConfigError(f"{options['kind']}: {error}") from None
 
 
 def write_folder(

@@ -26,7 +26,7 @@ from alfw.core.errors import (
 )
 from alfw.core.ids import sha256
 from alfw.core.records import Run
-from alfw.steps.qm_folder import QMFolder, Refused, load_folder, rendered_inputs
+from alfw.steps.qm_folder import QMFolder, Refused, load_folder
 from alfw.steps.qm_runs import is_done, save_run
 
 PATIENCE_S = 20.0  # for workers to end their programs; longer than the grace between SIGTERM and SIGKILL
@@ -57,7 +57,7 @@ class Finished:
 
 
 def check_unedited(folder: QMFolder) -> None:
-    """Raise ConfigError when an input is not what would be rendered now.
+    """Raise ConfigError when an input is not as it was written, or would now be of another theory.
 
     Remedies render inputs anew, so that what somebody wrote into one would be lost without a word.
     """
@@ -67,18 +67,15 @@ def check_unedited(folder: QMFolder) -> None:
         raise ConfigError(
             f"{folder.path}: written at theory {folder.theory[:12]}, now it would be {now[:12]}; {anew}"
         )
-    for stem, item in folder.items.items():
-        for name, data in rendered_inputs(folder.labeler, stem, item, folder.resources).items():
-            path = folder.path / name
-            if not path.is_file():
-                raise ConfigError(f"{path}: missing; {anew}")
-            if sha256(path.read_bytes()) != folder.inputs.get(name):
-                raise ConfigError(
-                    f"{path} was edited, and alfw qm run renders inputs anew: edit the deck (--decks) or an "
-                    "option and write with --force, or run the program yourself and alfw qm read its output"
-                )
-            if sha256(data) != folder.inputs[name]:
-                raise ConfigError(f"{path}: this version of alfw renders it differently; {anew}")
+    for name, digest in folder.inputs.items():
+        path = folder.path / name
+        if not path.is_file():
+            raise ConfigError(f"{path}: missing; {anew}")
+        if sha256(path.read_bytes()) != digest:
+            raise ConfigError(
+                f"{path} was edited, and alfw qm run renders inputs anew: edit the deck (--decks) or an "
+                "option and write with --force, or run the program yourself and alfw qm read its output"
+            )
 
 
 def run_folder(folder: QMFolder, jobs: int, told: Told) -> Finished:
