@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,9 @@ def launch(launchpad: LaunchPad, fw_id: int, worker: FWorker | None = None) -> s
     """State of a Firework after its rocket flew in this process."""
     with scratch():
         launch_rocket(launchpad, worker or FWorker(), fw_id=fw_id, strm_lvl="ERROR")
+        for thread in threading.enumerate():  # FireWorks pings once more after the rocket has landed
+            if "ping_launch" in thread.name:
+                thread.join(timeout=10)
     return str(launchpad.fireworks.find_one({"fw_id": fw_id})["state"])
 
 
