@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -40,6 +41,10 @@ def register(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def number(frame: Frame) -> float:
     """A number in [0, 1) that belongs to a frame."""
     return int(np.abs(frame.positions * 1e6).round().sum()) % 1000 / 1000
+
+
+def mourn() -> None:
+    """Where a worker may be killed that computes the frame $CURSED."""
 
 
 class ToyLabeler(BaseModel):
@@ -93,6 +98,8 @@ class ToyLabeler(BaseModel):
             }
             with open(self.log, "a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
+        if frame.id == os.environ.get("CURSED"):
+            mourn()
         about = {"command": self.command, "host": "here"}
         if self._fails(frame) and self.where == "run":
             error = getattr(errors, str(self.fails))(f"{self.fails} wanted", "the literal line")
