@@ -96,6 +96,12 @@ def line_with(pattern: str, text: str) -> str | None:
     return text[start : stop if stop >= 0 else len(text)].strip()
 
 
+def not_converged(text: str) -> str | None:
+    """The line that says something has not converged, in an output that may end well all the same."""
+    lines = [line for line in spoken(text).splitlines() if "onverge" in line or "ONVERGE" in line]
+    return line_with(UNCONVERGED, "\n".join(lines))
+
+
 def failure(files: Mapping[str, bytes], text: str) -> LabelError:
     """Why an output has no line that says ORCA has come to its normal end."""
     said = spoken(text)

@@ -28,9 +28,9 @@ from alfw.labelers._output import Output, Reader, Step
 from alfw.labelers.readers import _orca_tables as tables
 from alfw.labelers.readers._orca_failures import (
     NO_PROGRAM,
-    UNCONVERGED,
     failure,
     line_with,
+    not_converged,
     spoken,
 )
 
@@ -105,11 +105,10 @@ def _refuse(text: str, after: str) -> None:
         raise ExecutableError(missing, missing)
     if len(BANNER.findall(text)) != 1 or END.search(after) or tables.ANGSTROEM.search(after):
         raise UnknownLabelError("more than one output in one file", "* O   R   C   A *")
-    said = spoken(text)
-    unconverged = line_with(UNCONVERGED, said)
+    unconverged = not_converged(text)
     if unconverged is not None:
         raise NotConvergedError(f"ORCA: {unconverged}", unconverged)
-    mixture = line_with(MIXTURES, said)
+    mixture = line_with(MIXTURES, spoken(text))
     if mixture is not None:
         raise UnknownLabelError(f"outputs of such jobs are not read: {mixture}", mixture)
 
