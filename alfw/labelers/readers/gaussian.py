@@ -39,7 +39,7 @@ EVENT = re.compile(
     r"""^\ (?:
       \ *Input\ orientation:\ *\n(?P<input>)
     | \ *Standard\ orientation:\ *\n(?P<standard>)
-    | Standard\ basis:\ (?P<basis>.*)$
+    | (?:Standard\ basis|General\ basis\ read\ from\ cards):\ (?P<basis>.*)$
     | >+\ Convergence\ criterion\ not\ met(?P<failed>)
     | SCF\ Done:\ +E\((?P<method>[^)]+)\)\ =\ *(?P<energy>\S+)
     | E2(?:\(\S+\))?\ =\ *\S+\ +(?:EUMP2|E\(\S+\))\ =\ *(?P<second>\S+)
@@ -128,8 +128,9 @@ def _theory(text: str) -> str:
 
 def _steps(jobs: list[str], charge: int) -> Iterator[tuple[str, Step]]:
     """Level of theory and step of each table of forces, in order."""
+    basis = ""  # a later job may take it from the checkpoint file
     for text in jobs:
-        point, basis = _Point(), ""
+        point = _Point()
         for match in EVENT.finditer(text):
             match match.lastgroup:
                 case "basis":
