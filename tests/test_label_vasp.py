@@ -23,7 +23,7 @@ from alfw.core.records import Run
 from alfw.core.units import EV_PER_A3_GPa
 from alfw.labelers._kpoints import KPoints
 from alfw.labelers._pseudos import Pseudo
-from alfw.labelers.outputs import marks, read_output
+from alfw.labelers.outputs import labels, marks, read_output
 from alfw.labelers.readers.vasp import READER
 from alfw.labelers.vasp import VASPLabeler
 
@@ -119,6 +119,11 @@ def test_recorded_failures(name, error, line):
         ("mpirun was unable to find the specified executable file, and therefore", ExecutableError),
         (" LAPACK: Routine ZPOTRF failed!           3           0", NotConvergedError),
         ("|     VERY BAD NEWS! internal error in subroutine PRICEL                   |", InputError),
+        (
+            "|     EEEEEEE  RRRRRR   RRRRRR   |\n|     The GGA tag is unknown.   |\n"
+            "|     Please correct it in the INCAR file.   |\n|  ----> I REFUSE TO CONTINUE WITH THIS SICK JOB  |",
+            DeckError,
+        ),
         ("|  ---->  I REFUSE TO CONTINUE WITH THIS SICK JOB ... BYE!!! <----  |", UnknownLabelError),
         ("\xff\xfe", MissingOutputError),
         ("", MissingOutputError),
@@ -162,6 +167,9 @@ def test_a_label_is_in_the_order_of_the_frame():
     assert label.energy == -30.5
     np.testing.assert_allclose(label.forces, FORCES)
     np.testing.assert_allclose(label.stress, -KBAR * 0.1 / EV_PER_A3_GPa, rtol=1e-12)
+    [(frame, same)] = labels(READER.output(GOOD), MIXED)
+    assert frame is MIXED
+    np.testing.assert_array_equal(same.forces, label.forces)
     with pytest.raises(MissingOutputError):  # our own calculation has to leave both files
         LABELER.parse(MIXED, Run({"OUTCAR": GOOD["OUTCAR"]}, command="vasp_std"))
     by_hand = LABELER.parse(MIXED, Run({"OUTCAR": GOOD["OUTCAR"]}))

@@ -145,7 +145,8 @@ def _ending(files: Files, text: str) -> LabelError:
     if "REFUSE TO CONTINUE WITH THIS SICK JOB" in text:
         said = [line for line in BOX.findall(text) if not LETTERS.search(line)]
         line = said[0] if said else "I REFUSE TO CONTINUE WITH THIS SICK JOB"
-        return UnknownLabelError(f"VASP refuses: {line}", line)
+        at_fault = any(re.search(r"\b(?:INCAR|KPOINTS|POTCAR)\b", each) for each in said)
+        return (DeckError if at_fault else UnknownLabelError)(f"VASP refuses: {line}", line)
     return broken_off(files, text)
 
 
