@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from alfw.core.errors import BasisError, LinearDependencyError, MPIAbortError, NotConvergedError
 from alfw.core.frame import Frame
@@ -31,7 +31,7 @@ LADDERS = (
         "SCF_NOT_CONVERGED",
         judged(READER.output, NotConvergedError),
         steps=(
-            {"max_scf": 100, "max_outer_scf": 10, "restart": True},  # from the orbitals of the attempt before
+            {"more_steps": 2, "restart": True},  # from the orbitals of the attempt before
             {"minimizer": "CG", "mixing_alpha": 0.1, "mixing_memory": 20},
             {"linesearch": "3PNT", "mixing_alpha": 0.05},
             {
@@ -132,7 +132,7 @@ class CP2KLabeler(BaseModel):
     decks: dict[str, str] | str | None = None
     allow_theory_changes: bool = False
     max_scf: PositiveInt = 50
-    max_outer_scf: NonNegativeInt = 5
+    max_outer_scf: PositiveInt = 5
     data_dir: str | None = None
     command: Annotated[str, Field(min_length=1)] = "cp2k.psmp -i cp2k.inp -o cp2k.out"
 

@@ -44,9 +44,9 @@ LADDERS = (
         SLOW,
         steps=(
             # from the density of the attempt before
-            {"electron_maxstep": 300, "mixing_beta": 0.4, "restart": True},
+            {"more_steps": 3, "less_mixing": 0.7, "restart": True},
             {"diagonalization": "cg"},
-            {"mixing_mode": "local-TF", "mixing_ndim": 16, "mixing_beta": 0.2},
+            {"mixing_mode": "local-TF", "mixing_ndim": 16, "less_mixing": 0.3},
             {"restart": False, "other_guess": True},
         ),
         changes=({"smearing": "marzari-vanderbilt", "degauss_Ry": 0.01},),
@@ -57,7 +57,7 @@ LADDERS = (
         (
             {"diagonalization": "cg"},
             {"diagonalization": "ppcg"},
-            {"other_guess": True, "mixing_beta": 0.3},
+            {"other_guess": True, "less_mixing": 0.5},
         ),
     ),
     Ladder(  # nearly symmetric frames
