@@ -125,6 +125,7 @@ def test_recorded_failures(name, error, line):
             DeckError,
         ),
         ("|  ---->  I REFUSE TO CONTINUE WITH THIS SICK JOB ... BYE!!! <----  |", UnknownLabelError),
+        (" BZINTS: Fermi energy:    2.540293;   84.000000 electrons", MissingOutputError),  # nothing is wrong
         ("\xff\xfe", MissingOutputError),
         ("", MissingOutputError),
     ],
@@ -217,6 +218,25 @@ def test_charge_and_spin_have_to_be_the_frames():
     for files in (magnetic, made(MIXED, -30.5, FORCES, KBAR, nelect=23.0)):
         with pytest.raises(StructureError, match="charge 1|multiplicity 3"):
             LABELER.parse(MIXED, Run(files))
+
+
+def test_what_it_says_of_the_theory():
+    told = "\n".join(
+        ["   METAGGA = R2SCAN", "   IVDW = 12", " LDA+U is selected, type is set to LDAUTYPE =  2"]
+    )
+    theory = READER.output(made(MIXED, -30.5, FORCES, KBAR, more=told)).theory
+    assert theory.endswith("METAGGA=R2SCAN LDAU=T IVDW=12")
+
+
+def test_elements_without_the_headers_of_the_potcars():
+    outcar = GOOD["OUTCAR"].decode()
+    titles = [
+        f" PAW_PBE {name} 05Jan2001   :\n energy of atom  1       EATOM= -103.0669\n"
+        for name in ("O_s", "Si")
+    ]
+    bare = outcar.replace("   VRHFIN =O: s2p2\n", titles[0]).replace("   VRHFIN =Si: s2p2\n", titles[1])
+    step = READER.output({"OUTCAR": bare.encode()}).steps[0]
+    assert "VRHFIN" not in bare and step.numbers.tolist() == [8, 8, 14, 14, 14]
 
 
 def test_files_that_belong_together_are_found(tmp_path):

@@ -60,7 +60,7 @@ FATAL: tuple[tuple[str, type[LabelError]], ...] = (
     (r"the gradient is not orthogonal|SBESSELITER : nicht konvergent", NotConvergedError),
     (r"TOO FEW BANDS|number of bands is not sufficient", InputError),
     # The mesh of k-points does not fit to the smearing, or to the lattice.
-    (r"[Tt]etrahedron method fails|TETIRR needs special|BZINTS|DENTET", DeckError),
+    (r"[Tt]etrahedron method fails|TETIRR needs special|DENTET", DeckError),
     (MESH, DeckError),
     (SYMMETRY, InputError),
     (r"internal E(?:RROR|rror)|ERROR RSPHER|REAL_OPTLAY: internal error", UnknownLabelError),
@@ -228,8 +228,9 @@ def _theory(told: Told) -> str:
     kinds = sorted({title.split()[0] for title in told.titles})
     said = {tag: told.tags[tag] for tag in ("PREC", "LREAL", "ISMEAR") if tag in told.tags}
     said |= {tag: f"{float(told.tags[tag]):.2f}".rstrip("0").rstrip(".") for tag in ("ENCUT", "SIGMA")}
-    usual = {"GGA": "--", "METAGGA": "--", "LHFCALC": "F", "LDAU": "F", "IVDW": "0"}
-    said |= {tag: told.tags[tag] for tag, value in usual.items() if told.tags.get(tag, value) != value}
+    for tag in ("GGA", "METAGGA", "LHFCALC", "LDAU", "IVDW"):
+        value = told.tags.get(tag, "--").upper()
+        said |= {} if value in ("--", "F", "0", "NONE") else {tag: value}
     if "LHFCALC" in said:
         said |= {tag: f"{float(told.tags[tag]):g}" for tag in ("AEXX", "HFSCREEN") if tag in told.tags}
     return " ".join([*kinds, *(f"{tag}={value}" for tag, value in said.items())])

@@ -83,11 +83,16 @@ def outcar(text: str) -> Told:
     head, *loops = re.split(r"^-+ Iteration +\d+\( +1\) +-+$", text, flags=re.MULTILINE)
     tags = dict(_outcar_tags(head))
     counts = [int(n) for n in _found(r"ions per type = +([\d ]+)", head).split()]
-    elements = re.findall(r"VRHFIN *= *([A-Z][a-z]?)", head)
+    titles = re.findall(r"^ +(\S.*\S) +:\n energy of atom ", head, re.MULTILINE)
+    elements = re.findall(r"VRHFIN *= *([A-Z][a-z]?)", head) or [
+        re.split(r"[_.]", t.split()[1])[0] for t in titles
+    ]
     numbers = np.repeat([atomic_numbers[element] for element in elements], counts)
     if len(numbers) != int(_found(r"NIONS += +(\d+)", head)):
         raise MissingOutputError("OUTCAR: number of ions and ions per type do not fit")
     weights = _found(r"^ +VCA +=([\d. ]+)", head).split()
+    if "LDA+U is selected" in head:
+        tags["LDAU"] = "T"
     tags["VCA"] = next((weight for weight in weights if float(weight) != 1.0), "1.0")
     charges = [float(x) for x in _found(r"Ionic Valenz\n +ZVAL +=([\d. ]+)", head).split()]
     steps = [_outcar_step(loop, numbers) for loop in loops]
@@ -95,7 +100,7 @@ def outcar(text: str) -> Told:
     return Told(
         version=version,
         tags=tags,
-        titles=re.findall(r"^ +TITEL += +(.+?) *$", head, re.MULTILINE),
+        titles=re.findall(r"^ +TITEL += +(.+?) *$", head, re.MULTILINE) or titles,
         valence=float(np.dot(charges, counts)),
         steps=steps,
         converged=[CONVERGED in loop and loop.count(" Iteration ") + 1 < limit for loop in loops],
