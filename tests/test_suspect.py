@@ -69,6 +69,21 @@ def test_an_offset_of_the_ensemble_is_no_error_of_the_labels() -> None:
     assert strange(Residual("H12C4O +0 1", 18, 10.1, 0.3, 0.1), shifted) is None
 
 
+def test_neighbours_that_deviate_alike_show_a_region_that_the_model_does_not_know() -> None:
+    usual = residuals(40)
+
+    def far(walk: str | None, confirmed: bool = False, energy: float = 4.7, force: float = 0.3) -> Residual:
+        return Residual("H6C2O +0 1", 9, energy, force, 0.1, walk, confirmed)
+
+    assert strange(far("w1"), usual)
+    assert strange(far("w1"), [*usual, far("w2")]), "somewhere else"
+    assert strange(far("w1"), [*usual, far("w1", energy=4.6)]) is None
+    assert strange(far("w1"), [*usual, far("w2", confirmed=True)]) is None
+    assert strange(far("w1", energy=8.0), [*usual, far("w1", confirmed=True)]), "another state of that region"
+    assert strange(far(None), [*usual, far(None)]), "no trajectory is not the same trajectory"
+    assert strange(far("w1", energy=0.0, force=6.0), [*usual, far("w1", energy=0.0, force=4.0)]) is None
+
+
 @pytest.mark.parametrize("wrong", [0.0, 0.1, 0.2])
 def test_false_alarms_are_rare_and_wrong_states_are_found(wrong: float) -> None:
     """Residuals with heavy tails (Student's t of 3), spread over two decades of force_std."""
