@@ -72,7 +72,6 @@ def test_forces_are_those_of_their_own_geometry():
 def test_energies_and_forces_agree_with_cclib():
     cclib = pytest.importorskip("cclib", reason="needs cclib: pip install cclib")
 
-
     data = cclib.io.ccread(io.StringIO(fixture(DVB).decode()), loglevel=40)
     steps = dvb()
     np.testing.assert_allclose(data.scfenergies, [step.energy for step in steps], rtol=1e-7)
@@ -167,6 +166,7 @@ def test_open_shells_charges_and_a_dipole_in_debye():
 
 def test_methods_of_second_order_have_their_own_energy_and_relaxed_dipole():
     middle = (
+        " 5/5=2,38=5/2,8;\n 9/15=2,16=-3/6;\n"
         " E2 =    -0.2000000000D+00 EUMP2 =    -0.76200000000000D+02\n"
         + made.mulliken("OHH", [-0.6, 0.3, 0.3])
         + " Dipole moment (field-independent basis, Debye):\n    X=  9.0000    Y=  9.0000    Z=  9.0000\n"
@@ -213,6 +213,9 @@ TURN = Rotation.from_euler("x", 30, degrees=True).as_matrix()  # forces of anoth
 
 REFUSED = [
     (excited(" DE(Corr)= -0.21 E(CORR)=     -76.3\n"), "beyond SCF"),
+    (excited(" E3=       -0.37157349D-01        EUMP3=      -0.11805123210D+03\n"), "beyond SCF"),
+    (made.log(WATER, " 5/5=2,38=5/2;\n 9/5=7,14=2/13;\n", GOOD), "beyond SCF.*route 9/5=7"),
+    (made.log(WATER, " 5/5=2,17=61000000,38=5/10;\n", GOOD), "beyond SCF"),
     (excited(" Excited State   1:      Singlet-A      5.7 eV\n"), "beyond SCF"),
     (excited(" Total Energy, E(TD-HF/TD-DFT) =  -75.9\n"), "beyond SCF"),
     (made.log(WATER, GOOD, major="03"), "only Gaussian 09 and 16"),

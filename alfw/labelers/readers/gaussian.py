@@ -20,6 +20,7 @@ from alfw.labelers.readers._gaussian_failures import FAILURES, GENERAL
 from alfw.labelers.readers._molecular import check_balance, line_at, one_level, text_of, why
 
 MAIN = "gaussian.log"
+BEYOND = "forces of a method beyond SCF and second order, or of an excited state, are not read"
 JOB = re.compile(r"^ (?:Entering Link 1 = |Link1: +Proceeding to internal job step number).*\n", re.MULTILINE)
 NORMAL = " Normal termination of Gaussian"
 VERSION = re.compile(r"^ Gaussian (\d\d): .*?Rev([A-Z]\.\d+)", re.MULTILINE)
@@ -27,6 +28,10 @@ ROUTE = re.compile(r"^ -{2,} *\n ( *#[^\n]*(?:\n (?!-{2,}).*)*)\n -{2,} *$", re.
 METHOD = re.compile(r"^ SCF Done: +E\(([UR](?!O)[^)]+)\)", re.MULTILINE)
 STATE = re.compile(r"^ Charge = +(-?\d+) Multiplicity = +(\d+) *(.*)$", re.MULTILINE)
 FROZEN = re.compile(r"^ [A-Z][a-z]?\S* +-\d+(?: +-?\d+\.\d+){3} *$", re.MULTILINE)
+# A route is listed as overlay/options/links: what may find the energy that forces belong to is the SCF (overlay 5)
+# and second order (l906), not CASSCF (l510), coupled cluster (l913) or excited states (l914).
+LINKS = re.compile(r"^ ([59])/[^/\n]*/([\d,]+)(?:\(-?\d+\))?;", re.MULTILINE)
+KNOWN_LINKS = {"5": {"2", "3", "6", "8"}, "9": {"6"}}
 # Words of a route that say nothing of the level of theory; lower case, up to "=" or "(".
 NO_THEORY = {
     *("force", "opt", "freq", "sp", "irc", "bomd", "admp", "scan", "polar", "test"),
@@ -43,7 +48,7 @@ EVENT = re.compile(
     | >+\ Convergence\ criterion\ not\ met(?P<failed>)
     | SCF\ Done:\ +E\((?P<method>[^)]+)\)\ =\ *(?P<energy>\S+)
     | E2(?:\(\S+\))?\ =\ *\S+\ +(?:EUMP2|E\(\S+\))\ =\ *(?P<second>\S+)
-    | (?P<beyond>DE\(Corr\)=|DE\(CI\)=|E4\(|CCSD\(T\)=|Total\ Energy,\ E\(|Excited\ State\ +\d+:
+    | (?P<beyond>DE\(Corr\)=|DE\(CI\)=|E3=|E4\(|CCSD\(T\)=|Total\ Energy,\ E\(|Excited\ State\ +\d+:
         |ONIOM:\ extrapolated|Counterpoise:\ corrected|After\ PCM\ corrections)
     | S\*\*2\ before\ annihilation\ +(?P<spin>\S+),
     | Mulliken\ (?:atomic\ )?charges(?:\ and\ spin\ densities)?:\ *\n.*\n(?P<charges>)
@@ -130,17 +135,27 @@ def _steps(jobs: list[str], charge: int) -> Iterator[tuple[str, Step]]:
     """Level of theory and step of each table of forces, in order."""
     basis = ""  # a later job may take it from the checkpoint file
     for text in jobs:
-        point = _Point()
+        point, foreign = _Point(), _foreign(text)
         for match in EVENT.finditer(text):
             match match.lastgroup:
                 case "basis":
                     basis = match["basis"].strip()
                 case "input" | "standard":
                     point = _moved(point, match.lastgroup, *_table(text, match.end())[:2])
+                case "forces" if foreign:
+                    raise UnknownLabelError(f"{BEYOND}: route {foreign}", foreign)
                 case "forces":
                     yield f"{point.method}/{basis}", _step(point, *_table(text, match.end()), text, charge)
                 case _:
                     _note(point, match, text)
+
+
+def _foreign(text: str) -> str:
+    """The line of a job's route with a link whose energy is not read; empty without any."""
+    listed = LINKS.finditer(text)
+    return next(
+        (line[0].strip() for line in listed if not set(line[2].split(",")) <= KNOWN_LINKS[line[1]]), ""
+    )
 
 
 def _moved(point: _Point, orientation: str, numbers: Int, positions: Float) -> _Point:
@@ -191,8 +206,7 @@ def _step(point: _Point, numbers: Int, gradient: Float, end: int, text: str, cha
             f"forces of an SCF that did not converge: {point.unconverged}", point.unconverged
         )
     if point.beyond:
-        what = "forces of a method beyond SCF and second order, or of an excited state"
-        raise UnknownLabelError(f"{what}, are not read: {point.beyond}", point.beyond)
+        raise UnknownLabelError(f"{BEYOND}: {point.beyond}", point.beyond)
     if point.numbers is None or not np.array_equal(numbers, point.numbers):
         raise ValueError("coordinates and forces are of different atoms")
     extent = EXTENT.match(text, end)
