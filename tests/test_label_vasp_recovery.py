@@ -9,6 +9,7 @@ from vasp_outputs import (
     GOOD,
     OPTIONS,
     POTRF,
+    QUARTZ,
     REACHED,
     TETRAHEDRON,
     UNCONVERGED,
@@ -21,6 +22,7 @@ from vasp_outputs import (
 from alfw.core.errors import DeckError, NotConvergedError
 from alfw.core.frame import Frame
 from alfw.labelers import vasp
+from alfw.labelers._vasp_input import poscar
 from alfw.labelers.readers.vasp import READER
 from alfw.labelers.vasp import VASPLabeler
 from alfw.testing import Replay, fake_program
@@ -116,6 +118,19 @@ def test_an_scf_that_does_not_converge_gets_other_algorithms(tmp_path, silicon):
     first, second, third = (c["actions"][0] for c in result.corrections)
     assert (first, second) == ({"ALGO": "Normal"}, {"ALGO": "All", "ISEARCH": 1})
     assert third["ALGO"] == "Normal" and third["BMIX"] == 0.001  # other mixing
+
+
+def test_the_structure_stays_whatever_else_a_remedy_does(tmp_path):
+    moved = poscar(QUARTZ.moved(QUARTZ.positions + 0.1))
+    first = Replay(
+        stdout=b"WARNING in EDDRMM: call to ZHEGV failed, returncode =   6\n",
+        files={"CONTCAR": moved},
+        code=1,
+    )
+    label, result, program = run(tmp_path, first, GOOD, incar_execution={"ALGO": "Fast"})
+    assert label.energy == -20.0 and [c["actions"] for c in result.corrections] == [[{"ALGO": "Normal"}]]
+    assert program.saw(1, "POSCAR") == program.saw(0, "POSCAR") == poscar(QUARTZ).decode()
+    assert program.saw(1, "POTCAR") == program.saw(0, "POTCAR")
 
 
 def test_no_remedy_is_tried_twice(tmp_path, silicon):
