@@ -87,10 +87,21 @@ def test_every_program_has_its_suffix(shell: Shell, software: str, suffix: str, 
     np.testing.assert_allclose(np.array(numbers, float)[-60:].reshape(20, 3), wanted, atol=1e-8)
 
 
-@pytest.mark.parametrize("flag", ["calc-esp", "calc-dipole"])
-def test_flags_can_be_switched_off(shell: Shell, flag: str) -> None:
-    for prefix in ("", "no-"):
-        shell.compat("prepare_qm_inputs", *PREPARE.split(), f"--{prefix}{flag}", "--force")
+def test_the_potential_where_it_can_be_had(shell: Shell) -> None:
+    def said(*flags: str) -> str:
+        return shell.compat("prepare_qm_inputs", *PREPARE.split(), *flags, "--force").err
+
+    def labeler() -> dict:
+        return json.loads((shell.folder / "orca_inputs" / "qm.json").read_text())["labeler"]
+
+    assert "note: these inputs give no ESP; --calc-esp does" in said()
+    assert "ESP" not in said("--no-calc-esp", "--no-calc-dipole") and "esp" not in labeler()
+    assert "next: alfw qm run ./orca_inputs" in said("--calc-esp", "--calc-dipole").replace(
+        " orca", " ./orca"
+    )
+    assert labeler()["esp"] == {}
+    gaussian = PREPARE.replace("orca ", "gaussian ").replace("orca_inputs", "gaussian_inputs")
+    assert "nor can gaussian here" in shell.compat("prepare_qm_inputs", *gaussian.split(), "--calc-esp").err
 
 
 def test_charge_and_multiplicity_are_checked(shell: Shell) -> None:

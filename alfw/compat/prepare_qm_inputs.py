@@ -18,6 +18,9 @@ RUN = {
 }
 
 
+WITH_ESP = ("orca", "psi4")
+
+
 def parser() -> Parser:
     """The flags."""
     parser = Parser("prepare_qm_inputs", "One input a structure, with energy, forces and dipole.")
@@ -25,8 +28,8 @@ def parser() -> Parser:
     parser.add_argument("--qm-software", required=True, choices=list(RUN))
     parser.add_argument("--method", default="PBE0")
     parser.add_argument("--basis", default="def2-TZVP")
-    parser.add_argument("--calc-esp", action=BooleanOptionalAction, default=True)
-    parser.add_argument("--calc-dipole", action=BooleanOptionalAction, default=True)
+    parser.add_argument("--calc-esp", action=BooleanOptionalAction, help="with orca and psi4")
+    parser.add_argument("--calc-dipole", action=BooleanOptionalAction, default=True, help="it comes anyway")
     parser.add_argument("--output", type=Path, default=Path("./qm_inputs"), metavar="DIR")
     parser.add_argument("--charge", type=int, default=0, help="of structures that do not say")
     parser.add_argument("--multiplicity", type=int, default=1, help="2S + 1, of structures that do not say")
@@ -41,13 +44,22 @@ def work(arguments: Namespace) -> int:
     folder = Path(arguments.xyz_dir)
     wanted = folder / "*xyz" if folder.is_dir() else folder  # .xyz and .extxyz
     frames = named_frames([wanted], arguments.charge, arguments.multiplicity)
-    options = {"kind": arguments.qm_software, "method": arguments.method, "basis": arguments.basis}
+    code = arguments.qm_software
+    options = {"kind": code, "method": arguments.method, "basis": arguments.basis}
+    esp = bool(arguments.calc_esp) and code in WITH_ESP
+    if esp:
+        options["esp"] = {}
     resources = Resources(threads=arguments.threads, mem_GB=arguments.mem_GB)
     written = write_folder(arguments.output, frames, options, resources, arguments.force)
-    show(f"{arguments.output}: {len(written.inputs)} inputs for {arguments.qm_software}")
+    show(f"{arguments.output}: {len(written.stems)} inputs for {code}")
     show_refused(written.refused)
-    if written.stems:
-        say(f"next: cd {arguments.output}; {RUN[arguments.qm_software]}")
+    if written.stems and esp:
+        say(f"next: alfw qm run {arguments.output}; the ESP takes more than one step")
+    elif written.stems:
+        if arguments.calc_esp is not False:
+            how = "; --calc-esp does" if code in WITH_ESP else f", nor can {code} here"
+            say(f"note: these inputs give no ESP{how}")
+        say(f"next: cd {arguments.output}; {RUN[code]}")
         say(f"or, with remedies for what fails: alfw qm run {arguments.output}")
     return CHECK_FAILED if written.refused else OK
 
