@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +44,9 @@ def reader(code: str) -> Reader:
     return found
 
 
-def known_codes() -> list[str]:
-    """The codes whose outputs are read."""
-    return [code for code in CODES if find_spec(f"alfw.labelers.readers.{code}")]
-
-
 def marks(data: bytes) -> list[str]:
     """The codes whose mark an output has; one, if it is an output that alfw reads."""
-    return [code for code in known_codes() if _marked(data, code)]
+    return [code for code in CODES if _marked(data, code)]
 
 
 def recognise(data: bytes) -> str:
@@ -116,7 +110,7 @@ def read_output(path: Path, code: str | None = None) -> Output:
 
 def outputs_in(folder: Path, code: str | None = None) -> list[Path]:
     """The main outputs in a folder: that of one calculation by its usual name, else all there are; sorted."""
-    codes = [code] if code else known_codes()
+    codes = [code] if code else CODES
     names = dict.fromkeys(reader(each).main for each in codes)
     usual = [folder / f"{name}{packed}" for name in names for packed in ("", ".gz")]
     for path in usual:
