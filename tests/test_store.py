@@ -106,6 +106,59 @@ def test_the_first_label_stays(store: Store) -> None:
     assert store.get_theory(PBE.id).id == PBE.id
 
 
+def test_a_label_with_everything_and_one_of_an_older_version(store: Store) -> None:
+    frames = [ethanol(), ethanol(0.1), ethanol(0.2)]
+    keys = store.put_frames(frames)
+    changes = {"smearing_eV": 0.1, "scf": {"eps.scf": 1e-5, "none": None, "list": [1, 2.5]}}
+    rich = label_of(
+        frames[0],
+        s_squared=0.7512,
+        esp=np.arange(2.0),
+        esp_points=np.ones((2, 3)),
+        changes=changes,
+        confirmed=True,
+    )
+    store.put_labels(
+        PBE, {keys[0]: rich, keys[1]: label_of(frames[1])}, compositions={keys[0]: "x", keys[1]: "x"}
+    )
+    store.put_label(keys[2], PBE, label_of(frames[2], -3.0))
+    back = {key: label for key, (_, label) in store.get_labels(keys, PBE.id).items()}
+    assert (back[keys[0]].s_squared, back[keys[0]].confirmed) == (0.7512, True)
+    assert back[keys[0]].changes == changes
+    assert np.array_equal(back[keys[0]].esp, rich.esp) and back[keys[0]].esp_points.shape == (2, 3)
+    assert (back[keys[1]].s_squared, back[keys[1]].changes, back[keys[1]].confirmed) == (None, {}, False)
+    assert back[keys[1]].esp is None
+    records = store.database.alfw_labels
+    for name in (
+        "changes",
+        "confirmed",
+        "surface",
+        "composition",
+    ):  # as a database of an older version has it
+        records.update_one({"frame": keys[1]}, {"$unset": {name: ""}})
+    assert store.get_labels([keys[1]], PBE.id)[keys[1]][1].changes == {}
+    surface = records.find_one({"frame": keys[0]})["surface"]
+    assert surface != PBE.id and store.get_theory(surface).settings == {**PBE.settings, **changes}
+    assert records.find_one({"frame": keys[2]})["surface"] == PBE.id
+    assert store.label_energies(PBE.id, "x") == [-1.0] and store.label_energies(PBE.id, "y") == []
+    run = Run({"a": b"b"}, changes=changes)
+    store.put_run("f", PBE.id, 1, run)
+    assert store.get_run(run_id("f", PBE.id, 1)).changes == changes
+    store.database.alfw_runs.update_one({}, {"$unset": {"changes": "", "partial": ""}})
+    assert store.get_runs(["f"], PBE.id)["f"][1].changes == {}
+
+
+def test_partial_runs_are_kept_and_never_judged(store: Store) -> None:
+    store.put_run("f", PBE.id, 1, Run({"out": b"good"}))
+    store.put_run("f", PBE.id, 2, Run({"out": b"cut off", "chk": b"orbitals"}), partial=True)
+    store.put_run("g", PBE.id, 1, Run({"out": b"cut off"}), partial=True)
+    assert store.attempts(["f", "g", "h"], PBE.id) == {"f": (2, 1), "g": (1, None)}
+    assert {frame: attempt for frame, (attempt, _) in store.get_runs(["f", "g"], PBE.id).items()} == {"f": 1}
+    assert store.get_run(run_id("f", PBE.id, 2)).files["chk"] == b"orbitals"
+    with pytest.raises(StoreError, match="run not in the database"):
+        store.get_run("nothing")
+
+
 def test_labels_are_per_theory_and_come_with_their_frames(store: Store) -> None:
     frames = [ethanol(), rich_frame()]
     keys = store.put_frames(frames)
@@ -146,6 +199,15 @@ def test_failures_bind_their_campaign_only(store: Store) -> None:
     assert [one["attempt"] for one in store.failures("a", ["f"], PBE.id)] == [1, 2]
     assert store.failure_counts("a") == {"SCF_NOT_CONVERGED": 1, "WALLTIME": 1}
     assert store.failure_counts("a", final=True) == {"SCF_NOT_CONVERGED": 1}
+    [final] = store.all_final_failures("a")
+    assert store.reopen_failures({final["_id"]: 3}) == 1
+    assert store.reopen_failures({final["_id"]: 5}) == 0  # once
+    assert store.final_failures("a", ["f"], PBE.id) == {} and store.all_final_failures("a") == []
+    assert [one["reopened"]["claimed"] for one in store.all_final_failures("a", reopened=True)] == [3]
+    assert store.failure_counts("a", final=True) == {}
+    newest = {"newest": final["_id"]}
+    assert store.failure_table("a")["SCF_NOT_CONVERGED"] == {"final": 0, "retried": 0, "reopened": 1} | newest
+    assert store.failure_table("a")["WALLTIME"]["retried"] == 1 and store.failure_table("b") == {}
 
 
 def test_the_first_result_wins_whatever_the_loser_brings(store: Store) -> None:

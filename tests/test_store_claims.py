@@ -123,3 +123,32 @@ def test_a_zombie_is_dead() -> None:
         assert is_dead(owner)
     finally:
         process.wait()
+
+
+def test_many_at_once_are_no_tries(store: Store, mongodb_uri: str) -> None:
+    held = store.claim("b", "t", "c")
+    answers = store.claim_many(["a", "b", "c"], "t", "c")
+    assert [(one.frame_id, one.acquired, one.tries) for one in answers] == [
+        ("a", True, 0),
+        ("b", False, 1),
+        ("c", True, 0),
+    ]
+    assert store.heartbeat(answers) == 2
+    store.release(answers)
+    assert not store.claim("b", "t", "c").acquired  # of `held` still
+    again = store.claim_many(["c", "a"], "t", "c")
+    assert all(one.acquired and not one.lost for one in again)
+    store.release([held, *again])
+    assert store.claim("a", "t", "c").tries == 1
+    assert store.claim_tries(["a", "b", "c", "d"], "t", "c") == {"a": 1, "b": 1}
+    assert store.claim_tries(["a"], "t", "other") == {}
+
+
+def test_what_a_dead_worker_held_is_told(store: Store, mongodb_uri: str) -> None:
+    process = holder(store, mongodb_uri)
+    end(process)
+    one, other = store.claim_many(["frame", "another"], "theory", "ethanol")
+    assert one.acquired and one.lost and one.tries == 1
+    assert other.acquired and not other.lost
+    store.release([one])
+    assert not store.claim("frame", "theory", "ethanol").lost
