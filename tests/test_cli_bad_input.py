@@ -123,14 +123,8 @@ mistake("section of the wrong type", lambda c, f: c.update(model="nequix"), "mod
 mistake("sample not a list", lambda c, f: c.update(sample=c["sample"][0]), "sample: ")
 mistake("data not a mapping", lambda c, f: c.update(data="initial.extxyz"), "data: ")
 mistake("unknown kind", setting("model", kind="nequip"), "model.kind: ", "'nequip'", "nequix")
-mistake(
-    "planned labeler",
-    setting("label", kind="orca"),
-    "label.kind: ",
-    "'orca'",
-    "not available in this version",
-    "tblite",
-)
+mistake("unknown labeler", setting("label", kind="orcca"), "label.kind: ", "'orcca'", "orca", "tblite")
+mistake("labeler without method", setting("label", kind="orca"), "label.method: ", "missing")
 mistake(
     "planned model",
     setting("model", kind="physnet"),
@@ -321,7 +315,7 @@ def one_line(text: str) -> str:
 VERBS = ["check", "lpad add"]
 # What `run` and `amend` read, they read as `check` does; here that they do it before anything is written.
 ALL_VERBS = ["run", "amend"]
-FEW = ["misspelt key", "missing file", "charge", "planned labeler"]
+FEW = ["misspelt key", "missing file", "charge", "unknown labeler"]
 
 
 @pytest.mark.parametrize(
