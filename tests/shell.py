@@ -12,9 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ase.io
+from ase.build import molecule
+
 from alfw.cli.app import _run
 
 ALFW = Path(sys.executable).parent / "alfw"
+# E = 0, F = 0; NH3 fails until there is a file `cured`, CH4 kills its worker where there is a file `kill`.
+JOB = """
+import os, pathlib, sys
+home = pathlib.Path(sys.argv[1])
+number = len(list(home.glob("start*")))
+(home / f"start{number}").touch()
+lines = open("structure.extxyz").read().splitlines()
+if lines[0] == "4" and not (home / "cured").exists():
+    sys.exit("this one is difficult")
+if lines[0] == "5" and (home / "kill").exists():
+    (home / "kill").unlink()
+    os.kill(os.getppid(), 9)
+with open("result.extxyz", "w") as file:
+    print(lines[0], lines[1].replace("pos:R:3", "pos:R:3:forces:R:3") + " energy=0.0", sep="\\n", file=file)
+    for line in lines[2:]:
+        print(line, 0, 0, 0, file=file)
+"""
 
 
 @dataclass
@@ -89,3 +109,20 @@ class Shell:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+def molecules(folder: Path) -> Shell:
+    """A shell with a folder `s` of three molecules, one of which has a JSON file beside it, and a script."""
+    (folder / "s").mkdir()
+    for index, name in enumerate(("H2O", "NH3", "CH4")):
+        ase.io.write(folder / "s" / f"structure_{index:04d}.xyz", molecule(name))
+    (folder / "s" / "structure_0000.json").write_text('{"source": "md_1"}')
+    (folder / "job.py").write_text(JOB)
+    return Shell(folder)
+
+
+def write_toy(shell: Shell, *more: str, command: str | None = None) -> None:
+    """Inputs of these molecules for the script, in a folder `in`."""
+    command = command or f"{sys.executable} job.py {shell.folder}"
+    options = ["--set", "name=toy", "--set", f"command={command}", "--set", "files=[job.py]"]
+    shell.here("qm", "write", "s", "--labeler", "command", *options, "-o", "in", *more)

@@ -87,6 +87,7 @@ def test_every_program_has_its_suffix(shell: Shell, software: str, suffix: str, 
     np.testing.assert_allclose(np.array(numbers, float)[-60:].reshape(20, 3), wanted, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_potential_where_it_can_be_had(shell: Shell) -> None:
     def said(*flags: str) -> str:
         return shell.compat("prepare_qm_inputs", *PREPARE.split(), *flags, "--force").err
@@ -192,6 +193,7 @@ def test_launch_dft(dft: tuple[Shell, FakeProgram]) -> None:
     assert (report["n_outputs"], report["n_labels"]) == (1, 3)
 
 
+@pytest.mark.slow
 def test_launch_dft_goes_on_where_it_was(dft: tuple[Shell, FakeProgram]) -> None:
     shell, program = dft
     shell.compat("launch_dft", "selected_structures/", "4", code=2)
@@ -204,6 +206,7 @@ def test_launch_dft_goes_on_where_it_was(dft: tuple[Shell, FakeProgram]) -> None
     assert list((shell.folder / "data" / "dft_results").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_launch_dft_with_a_command_of_the_site_and_templates(dft: tuple[Shell, FakeProgram]) -> None:
     shell, program = dft
     (shell.folder / "templates").mkdir()

@@ -211,6 +211,7 @@ def test_an_output_of_another_structure_is_refused(written: Shell) -> None:
     assert report["n_labels"] == 0 and report["refused"][0]["class"] == "WRONG_STRUCTURE"
 
 
+@pytest.mark.slow
 def test_a_replayed_program_runs_with_its_remedies_and_is_read(written: Shell) -> None:
     """Through custodian: the first attempt at the first frame runs out of memory, the second one does not."""
     good, failed = fixture("orca/orca6_dvb_gopt.out"), fixture("orca/orca_scf_memory_error.log")
