@@ -29,6 +29,9 @@ ELSEWHERE = {
     "pip install '.[nequix,xtb,pyscf]'": "installs; `make setup` does the same",
     "pip install --no-deps nequix==0.4.5": "installs; `make setup` does the same",
     "pip install -U 'jax[cuda12]'": "needs a GPU",
+    "alfw qm write structures --labeler orca --method PBE0 --basis def2-TZVP -o inputs": "tests/test_qm_verbs.py",
+    "alfw qm run inputs --jobs 4": "needs ORCA: tests/test_qm_verbs.py runs one that replays",
+    "alfw qm read inputs/*.out -o labels.npz": "needs ORCA's outputs: tests/test_qm_read.py",
 }
 # What is to be seen after a command.
 SEEN = {
@@ -70,7 +73,7 @@ def blocks(language: str) -> list[list[str]]:
 def commands() -> list[str]:
     """The shell commands of the README in the order in which they are run: recovery while the campaign is on."""
     lines = [line for block in blocks("bash") for line in block if line not in ELSEWHERE]
-    verbs = (["alfw", "pause"], ["alfw", "resume"], ["alfw", "reconcile"])
+    verbs = (["alfw", "pause"], ["alfw", "resume"], ["alfw", "qm"], ["alfw", "reconcile"])
     recovery = [line for line in lines if line.split()[:2] in verbs]
     rest = [line for line in lines if line not in recovery]
     where = rest.index(FIRST)
@@ -164,7 +167,7 @@ def test_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_and_links_exist() -> None:
     from alfw.cli.app import app
 
-    verbs = {command.name for command in app.registered_commands} | {"db"}
+    verbs = {command.name for command in app.registered_commands} | {"db", "qm"}
     assert set(re.findall(r"\balfw ([a-z]+) ?(?:[A-Za-z.-]+)?`", README)) <= verbs
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert (ROOT / link).exists(), link
@@ -173,7 +176,7 @@ def test_names_and_links_exist() -> None:
 @pytest.mark.parametrize("part", ["model", "sampler", "selector", "labeler"])
 def test_table_of_kinds(part: str) -> None:
     [row] = re.findall(rf"^\| {part} \| (.*?) \| (.*?) \|$", README, re.MULTILINE)
-    here, planned = (set(re.findall(r"`([a-z-]+)`", cell)) for cell in row)
+    here, planned = (set(re.findall(r"`([a-z0-9-]+)`", cell)) for cell in row)
     group = f"alfw.{part}s"
     assert here == {kind for kind, entry in registry.known(group).items() if entry.value.startswith("alfw.")}
     assert planned - here <= registry.PLANNED[group]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from alfw.io.frames import Imported, expand_paths, read_frames
 from alfw.steps.context import Context, Outcome
 
 SPOT_CHECKS = 2  # imported labels said to be of the same theory that are computed again
+THEORY_ID = re.compile(r"[0-9a-f]{8,64}$")
 REGION = "initial"  # name of the test region when it is taken from the initial data
 
 
@@ -121,8 +123,9 @@ def _usable(imported: Imported, stated: str | None, theory: Theory, where: str) 
             f"{where}: carries energies and forces of an unstated theory; "
             "set `theory: ignore` (compute them again) or `theory: same` (they are this campaign's)"
         )
-    claims = [imported.theory] if stated == "same" else [stated, imported.theory]
-    for claim in claims:
+    # Free text, as `alfw qm read` writes it of outputs whose input it does not know, is no id: some are computed again.
+    own = imported.theory if imported.theory is not None and THEORY_ID.match(imported.theory) else None
+    for claim in [own] if stated == "same" else [stated, own]:
         if claim is not None and not (len(claim) >= 8 and theory.id.startswith(claim)):
             raise DataError(
                 f"{where}: its labels are of theory {claim[:12]}, the campaign's is {theory.id[:12]} ({theory}); "
