@@ -43,4 +43,7 @@ def broken(lines, routine="electrons"):
     """What pw.x prints when it gives up (hand-made)."""
     bar = " " + "%" * 78
     head = "     Program PWSCF v.6.7MaX starts on 21Nov2026 at 12:54:57\n\n"
-    return f"{head}{bar}\n     Error in routine {routine} (1):\n     {lines}\n{bar}\n\n     stopping ...\n".encode()
+    text = f"{head}{bar}\n     Error in routine {routine} (1):\n     {lines}\n{bar}\n\n     stopping ...\n"
+    return (
+        f"{text}MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD\nwith errorcode 1.\n".encode()
+    )

@@ -44,10 +44,11 @@ LADDERS = (
         ),
         changes=({"scf": "diagonalization", "smearing_K": 300.0, "other_guess": False},),
     ),
-    Ladder(  # more exact integrals, then the other way to orthogonalise
+    Ladder(  # another way to orthogonalise; more exact integrals, which move energies by 1e-5 eV
         "LINEAR_DEPENDENCY",
         judged(READER.output, LinearDependencyError),
-        ({"eps_default": 1e-14}, {"cholesky": "OFF"}),
+        steps=({"cholesky": "OFF"},),
+        changes=({"eps_default": 1e-14},),
     ),
     Ladder("MPI_ABORT", judged(READER.output, MPIAbortError), ({"again": 1},)),
 )
@@ -175,9 +176,8 @@ class CP2KLabeler(BaseModel):
 
     def run(self, frame: Frame, workdir: Path, resources: Resources, attempt: Attempt = FIRST) -> Run:
         """Deck and output, after whatever it took of more steps, other minimizers, mixing or guess."""
-        program = replace(PROGRAM, mpi="{threads}" in self.command)
         return _program.run(
-            program,
+            replace(PROGRAM, mpi="{threads}" in self.command),
             self,
             frame,
             workdir,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -81,7 +82,6 @@ PROGRAM = Program(
     decks={"espresso.pwi": "espresso.pwi.j2"},
     checkpoints=("alfw.save/charge-density.dat", "alfw.save/charge-density.hdf5"),
     ladders=LADDERS,
-    mpi=True,
 )
 Value = bool | int | float | str
 
@@ -127,7 +127,7 @@ class EspressoLabeler(BaseModel):
     electron_maxstep, mixing_beta
         Before the first remedy.
     command : str
-        E.g. ``mpirun -np {threads} pw.x -in espresso.pwi``.
+        E.g. ``mpirun -np {threads} pw.x -in espresso.pwi``; without ``{threads}`` OpenMP has them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -208,7 +208,7 @@ class EspressoLabeler(BaseModel):
         kinds = labels(frame, self.moments)[1]
         more = self._variables(frame) | {"species": species(kinds, files, contents), "pseudo_dir": "./"}
         return _program.run(
-            PROGRAM,
+            replace(PROGRAM, mpi="{threads}" in self.command),
             self,
             frame,
             workdir,

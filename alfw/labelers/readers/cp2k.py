@@ -34,7 +34,7 @@ from alfw.core.frame import Float, Int
 from alfw.core.units import BOHR_A, EV_PER_A3_GPa, HARTREE_eV, HARTREE_PER_BOHR_eV_PER_A
 from alfw.labelers._judge import LOG
 from alfw.labelers._output import Output, Reader, Step
-from alfw.labelers.readers.endings import broken_off, from_system
+from alfw.labelers.readers.endings import behind, broken_off
 
 MAIN = "cp2k.out"
 VERSION = re.compile(r"^ CP2K\| version string: +CP2K version (\S+)", re.MULTILINE)
@@ -45,7 +45,7 @@ ABORTS: tuple[tuple[str, type[LabelError]], ...] = (
     (r"[Cc]holesky|ill[- ]conditioned|not positive definite", LinearDependencyError),
     (r"for an odd number of electrons|[Mm]ultiplicity", ChargeError),
     (
-        r"basis set <|[Bb]asis set .*not found|atomic potential|potential <|[Pp]seudopotential.*not found",
+        r"basis set <|[Bb]asis set .*not found|atomic potential|potential (type )?<|[Pp]seudopotential.*not found",
         BasisError,
     ),
     (r"interatomic distance|[Tt]oo close", GeometryError),
@@ -111,7 +111,7 @@ def _raise_failure(files: Mapping[str, bytes], text: str, everything: str) -> No
     if box:
         said = " ".join(box)
         error = next((error for pattern, error in ABORTS if re.search(pattern, said)), None)
-        raise (error or type(from_system(everything) or UnknownLabelError("")))(said, box[0])
+        raise (error or behind(everything))(said, box[0])
     unconverged = re.search(r"^.*SCF run NOT converged.*$", text, re.MULTILINE)
     if unconverged is not None:
         raise NotConvergedError(unconverged.group().strip(), unconverged.group().strip(" *"))

@@ -12,6 +12,7 @@ from alfw.core.errors import (
     MPIAbortError,
     OutOfDiskError,
     OutOfMemoryLabelError,
+    UnknownLabelError,
     WalltimeError,
 )
 from alfw.labelers._judge import RETURN_CODE
@@ -21,7 +22,8 @@ SIGNATURES: tuple[tuple[str, type[LabelError]], ...] = (
     (r"No space left on device|Disk quota exceeded", OutOfDiskError),
     (
         r"[Cc]annot allocate memory|[Oo]ut of memory|oom-kill|std::bad_alloc|insufficient virtual memory"
-        r"|Allocation would exceed memory limit|Error allocating \d+ bytes",
+        r"|Allocation would exceed memory limit|Error allocating \d+ bytes"
+        r"|exited on signal 9 \(Killed\)",
         OutOfMemoryLabelError,
     ),
     (r"DUE TO TIME LIMIT", WalltimeError),
@@ -39,6 +41,15 @@ def from_system(text: str) -> LabelError | None:
             line = found.group().strip()
             return error(line, line)
     return None
+
+
+def behind(text: str) -> type[LabelError]:
+    """The class of an error whose words are not known: memory or disk, where the system says so.
+
+    That MPI then ends all processes says nothing about the cause.
+    """
+    known = from_system(text)
+    return type(known) if isinstance(known, OutOfDiskError | OutOfMemoryLabelError) else UnknownLabelError
 
 
 def broken_off(files: Mapping[str, bytes], text: str) -> LabelError:

@@ -29,7 +29,7 @@ from alfw.core.frame import Float
 from alfw.core.units import BOHR_A, HARTREE_eV
 from alfw.labelers._judge import LOG
 from alfw.labelers._output import Output, Reader, Step
-from alfw.labelers.readers.endings import broken_off, from_system
+from alfw.labelers.readers.endings import behind, broken_off
 
 RY_eV = HARTREE_eV / 2
 START = re.compile(r"^ *Program PWSCF +v\.?(\d[\d.]*)", re.MULTILINE)
@@ -117,7 +117,7 @@ def _raise_failure(files: Mapping[str, bytes], text: str) -> None:
         said = " ".join(line.strip() for line in block.group(1).splitlines())
         signature = block.group(1).strip().splitlines()[-1].strip()
         error = next((error for pattern, error in ROUTINES if re.search(pattern, said)), None)
-        raise (error or type(from_system(text) or UnknownLabelError("")))(said, signature)
+        raise (error or behind(text))(said, signature)
     for pattern, error in ENDS:
         found = re.search(f"^.*(?:{pattern}).*$", text, re.MULTILINE)
         if found is not None:
