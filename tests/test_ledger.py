@@ -8,13 +8,18 @@ from typing import Any
 
 import campaigns
 import labelling
+import numpy as np
 import pytest
 import toy_labelers
 from fireworks import LaunchPad
 from test_suspect import coppers, share_of
 
+from alfw.cli.table import failure_lines
 from alfw.config import CampaignConfig
+from alfw.core.records import Theory
+from alfw.steps import export
 from alfw.steps.provenance import records, write_output
+from alfw.steps.summary import campaign_summary
 from alfw.store import Store
 from alfw.workflow import control
 from alfw.workflow.reconcile import reconcile
@@ -172,6 +177,28 @@ def test_a_failure_says_what_and_where_and_its_output_can_be_had(
         folder = tmp_path / what[:8]
         assert {path.name for path in write_output(store, what, folder)} == {"result.json", "out"}
         assert (folder / "out").read_bytes() == b"converged"
+
+
+def test_labels_of_a_changed_theory_are_marked_and_counted(
+    tmp_path: Path, launchpad: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"smears": share_of(coppers(12), 2), "frames_per_firework": 12}
+    store, config = begin(tmp_path, launchpad, monkeypatch, **options)
+    campaigns.fly(launchpad, lambda firework: campaigns.stage_of(firework) == "Train")
+    theory = config.plugins(None).labeler.theory()
+    surfaces = [label["surface"] for label in campaigns.collection(store, "labels")]
+    other = Theory(theory.code, {**theory.settings, "smearing_eV": 0.1})
+    assert sorted(surfaces) == sorted([theory.id] * 10 + [other.id] * 2)
+    assert store.get_theory(other.id) == other
+    counts = store.get_result("labels", 0, "merge")["counts"]  # type: ignore[index]
+    assert (counts["n_changed_surface"], counts["n_confirmed"]) == (2, 0)
+    summary = campaign_summary(store, "labels")
+    assert summary["rounds"][0]["n_changed_surface"] == 2
+    assert "2 labels are of a theory that an allowed remedy changed" in failure_lines(summary)
+    report = export.dataset(store, "labels", tmp_path / "d.npz")
+    assert report["changed_surface"] == 2
+    with np.load(tmp_path / "d.npz") as data:
+        assert sorted(data["theory"]) == sorted(surfaces)
 
 
 @pytest.mark.slow

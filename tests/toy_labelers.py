@@ -58,6 +58,8 @@ class ToyLabeler(BaseModel):
         Where another first guess takes them: to the ground state, to the same state, or still higher.
     fails : str or None
         Error of the share `failing` of frames, in `where`, as long as `file` exists.
+    smears : float
+        Share of frames that need a remedy which changes the theory.
     log : str or None
         A line of JSON is added for each run.
     """
@@ -73,6 +75,7 @@ class ToyLabeler(BaseModel):
     wrong: Share = 0.0
     shift_eV: float = 2.0
     second: Literal["right", "same", "higher"] = "right"
+    smears: Share = 0.0
     fails: str | None = None
     failing: Share = 1.0
     where: Literal["run", "parse"] = "parse"
@@ -82,7 +85,7 @@ class ToyLabeler(BaseModel):
 
     def theory(self) -> Theory:
         """What changes the energies."""
-        return Theory("toy", self.model_dump(include={"wrong", "shift_eV", "second"}))
+        return Theory("toy", self.model_dump(include={"wrong", "shift_eV", "second", "smears"}))
 
     def check(self, frame: Frame) -> None:
         """Everything can be labelled."""
@@ -112,7 +115,10 @@ class ToyLabeler(BaseModel):
         energy = atoms.get_potential_energy() + state * self.shift_eV
         forces = atoms.get_forces(apply_constraint=False) * (1 + 0.5 * state)
         result = {"energy": energy, "forces": forces.tolist()}
-        return Run({"result.json": json.dumps(result).encode(), "out": b"converged"}, **about)
+        changes = {"smearing_eV": 0.1} if number(frame) < self.smears else {}
+        return Run(
+            {"result.json": json.dumps(result).encode(), "out": b"converged"}, changes=changes, **about
+        )
 
     def _state(self, frame: Frame, attempt: Attempt) -> int:
         """Number of the electronic state."""
@@ -130,4 +136,5 @@ class ToyLabeler(BaseModel):
                 f"frame {frame.id[:12]}: {self.fails} wanted", "the literal line"
             )
         result: dict[str, Any] = json.loads(run.files["result.json"])
-        return Label(result["energy"], np.array(result["forces"]), command=run.command, host=run.host)
+        about = {"command": run.command, "host": run.host, "changes": run.changes}
+        return Label(result["energy"], np.array(result["forces"]), **about)

@@ -42,26 +42,25 @@ def prepare(
     """
     task, fw_id = firework["spec"]["_tasks"][0], firework["fw_id"]
     ctx = Context.load(store, campaign, task["round"], Path(tempfile.gettempdir()))
-    frames = label.pack(ctx, task["first"], task["count"])
     launches = [*firework["launches"], *firework["archived_launches"]]
     counted = {"$in": launches, "$gt": firework["spec"].get(FORGIVEN, 0)}
     failed = launchpad.launches.count_documents({"launch_id": counted, "state": "FIZZLED"})
     if failed > ctx.config.label.max_tries * task["count"]:
+        frames = label.pack(ctx, task["first"], task["count"])
         given_up = ledger.give_up(ctx, frames, f"its label Firework {fw_id} failed {failed} times")
         return given_up > 0, given_up
-    _give_time(launchpad, ctx, firework, frames)
+    _give_time(launchpad, ctx, firework)
     return True, 0
 
 
-def _give_time(
-    launchpad: LaunchPad, ctx: Context, firework: Mapping[str, Any], frames: Sequence[str]
-) -> None:
+def _give_time(launchpad: LaunchPad, ctx: Context, firework: Mapping[str, Any]) -> None:
     """Ask the queueing system for as much time as the frames get now; see `ledger.longer`."""
     adapter = firework["spec"].get("_queueadapter") or {}
     stated = ctx.resources("label").walltime_s
     if stated is None or "walltime" not in adapter:
         return
-    known = ledger.histories(ctx, frames)
+    task = firework["spec"]["_tasks"][0]
+    known = ledger.histories(ctx, label.pack(ctx, task["first"], task["count"]))
     times = max((ledger.longer(history.since) for history in known.values() if history.open), default=1)
     minutes, seconds = divmod(round(times * stated), 60)
     walltime = f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"
