@@ -27,10 +27,12 @@ from alfw.core.errors import (
     UnknownLabelError,
     WalltimeError,
 )
-from alfw.core.records import Run
+from alfw.core.protocols import label
+from alfw.core.records import Resources, Run
 from alfw.core.registry import plugin_class
 from alfw.labelers.cp2k import CP2KLabeler
 from alfw.labelers.readers.cp2k import READER
+from alfw.testing import Replay, fake_program
 
 OPTIONS = {
     "method": "PBE",
@@ -227,3 +229,30 @@ def test_runs_that_were_broken_off(data, code, error):
     with pytest.raises(error) as caught:
         verdict(data, returncode=code)
     assert type(caught.value) is error
+
+
+REMEDIES = [
+    (aborted("Cholesky decomposition failed. Matrix ill conditioned ?"), "LINEAR_DEPENDENCY", "CHOLESKY OFF"),
+    (aborted("SCF run NOT converged. To continue"), "SCF_NOT_CONVERGED", "SCF_GUESS RESTART"),
+    (b"PROGRAM STARTED AT\nmpirun noticed that process rank 3 exited on signal 7\n", "MPI_ABORT", "&END"),
+]
+
+
+@pytest.mark.parametrize(("output", "error", "line"), REMEDIES)
+def test_remedies_of_aborts(output, error, line, tmp_path):
+    replays = (Replay(files={"cp2k.out": data}, code=1) for data in (output, good()))
+    program = fake_program(tmp_path, "cp2k", *replays)
+    made = labeler(command=f"{program.path} -i cp2k.inp -o cp2k.out")
+    found = label(made, SI2, tmp_path, Resources())
+    assert program.starts == 2 and [entry["errors"] for entry in found.corrections] == [[error]]
+    assert line in program.saw(1, "cp2k.inp")
+
+
+def test_smearing_is_a_remedy_only_where_it_is_allowed(tmp_path):
+    bad = Replay(files={"cp2k.out": fixture("cp2k/cp2k.out.unconverged")})
+    program = fake_program(tmp_path, "cp2k", *[bad] * 6, Replay(files={"cp2k.out": good()}))
+    command = f"{program.path} -i cp2k.inp -o cp2k.out"
+    found = label(labeler(command=command, allow_theory_changes=True), SI2, tmp_path, Resources())
+    assert found.changes["smearing_K"] == 300.0 and program.starts == 7
+    assert "ELECTRONIC_TEMPERATURE [K] 300.0" in program.saw(6, "cp2k.inp")
+    assert "SMEAR" not in program.saw(5, "cp2k.inp") and "STEPSIZE 0.05" in program.saw(5, "cp2k.inp")

@@ -8,7 +8,7 @@ from pathlib import Path
 import campaigns
 import numpy as np
 import pytest
-from espresso_outputs import DIAMOND, good
+from espresso_outputs import DIAMOND, broken, good
 from labelling import cuts, fixture, label_campaign, label_through_fireworks, needs
 
 from alfw.core.errors import (
@@ -271,3 +271,21 @@ def test_smearing_is_a_remedy_only_where_it_is_allowed(tmp_path):
     assert found.changes == {"smearing": "marzari-vanderbilt", "degauss_Ry": 0.01}
     assert "smearing = 'marzari-vanderbilt'\n  degauss = 0.01" in program.saw(5, "espresso.pwi")
     assert "smearing" not in program.saw(4, "espresso.pwi")
+
+
+MPI = b"Program PWSCF v.7.2 starts\nmpirun noticed that process rank 3 on node n1 exited on signal 7\n"
+REMEDIES = [
+    (broken("problems computing cholesky", "cdiaghg"), "SCF_NOT_CONVERGED", "diagonalization = 'cg'"),
+    (broken("charge is wrong"), "SCF_NOT_CONVERGED", "diagonalization = 'cg'"),
+    (broken("lone vector", "sym_rho_init_shells"), "UNKNOWN", "nosym = .true."),
+    (broken("cannot allocate 3 GB", "allocate_fft"), "OUT_OF_MEMORY", "mixing_ndim = 4"),
+    (MPI, "MPI_ABORT", "&CONTROL"),
+]
+
+
+@pytest.mark.parametrize(("output", "error", "line"), REMEDIES)
+def test_remedies_of_other_errors(output, error, line, tmp_path):
+    program, section = replayed(tmp_path, Replay(output, code=1), Replay(good()))
+    found = label(EspressoLabeler(**section), DIAMOND, tmp_path, Resources())
+    assert program.starts == 2 and [entry["errors"] for entry in found.corrections] == [[error]]
+    assert f"{line}\n" in program.saw(1, "espresso.pwi")

@@ -42,7 +42,7 @@ LADDERS = (
             },
             {"restart": False, "other_guess": True, "stepsize": 0.05},
         ),
-        changes=({"scf": "diagonalization", "smearing_K": 300.0, "other_guess": False},),
+        changes=({"scf": "diagonalization", "smearing_K": 300.0},),
     ),
     Ladder(  # another way to orthogonalise; more exact integrals, which move energies by 1e-5 eV
         "LINEAR_DEPENDENCY",

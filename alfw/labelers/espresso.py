@@ -87,7 +87,7 @@ Value = bool | int | float | str
 
 
 class EspressoLabeler(BaseModel):
-    """Energy (with smearing the free energy), forces and stress.
+    """Energy (with smearing the free energy), forces and stress; no stress for hybrids, of which pw.x prints a wrong one.
 
     Spins are polarised where a frame has moments or a multiplicity above 1.
 

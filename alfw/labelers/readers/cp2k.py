@@ -287,7 +287,7 @@ def _theory(lines: Sequence[str]) -> str:
 
 READER = Reader(
     code="cp2k",
-    mark=r"^ CP2K\| version string:|^ +\*\*\*\* \*\*\*\* .*PROGRAM STARTED AT",
+    mark=r"^ CP2K\| version string:|^ +\*\*\*\* \*\*\*\* .*PROGRAM STARTED AT|^ \* \[ABORT\]",
     main=MAIN,
     read=read,
 )
