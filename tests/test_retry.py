@@ -66,16 +66,20 @@ def put_right(launchpad: LaunchPad, store: Store) -> Any:
     return reconcile(launchpad, store, expiration_s=0.0, lock_s=0.05, grace_s=0.0)
 
 
+@pytest.mark.parametrize(
+    ("fails", "name"),
+    [("NotConvergedError", "SCF_NOT_CONVERGED"), ("LinearDependencyError", "LINEAR_DEPENDENCY")],
+)
 def test_a_campaign_held_for_its_failures_goes_on(
-    tmp_path: Path, launchpad: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, launchpad: Any, monkeypatch: pytest.MonkeyPatch, fails: str, name: str
 ) -> None:
-    store = begin(tmp_path, launchpad, monkeypatch)
+    store = begin(tmp_path, launchpad, monkeypatch, fails=fails)
     record = store.get_campaign("labels")
     assert record["state"] == "paused" and "alfw qm retry labels" in record["reason"]
     bad = failed(store)
     assert len(bad) == 3
     report = retry(launchpad, store, "labels", dry_run=True)
-    assert (report.classes, set(report.frames)) == ({"SCF_NOT_CONVERGED": 3}, bad) and report.fireworks
+    assert (report.classes, set(report.frames)) == ({name: 3}, bad) and report.fireworks
     assert failed(store) == bad and store.get_campaign("labels") == record
     (tmp_path / "trouble").unlink()
     runs = len(campaigns.collection(store, "runs"))

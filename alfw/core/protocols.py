@@ -156,7 +156,11 @@ class NamesFiles(Protocol):
 
 
 class Labeler(Protocol):
-    """A QM program, or anything that gives reference energies and forces."""
+    """A QM program, or anything that gives reference energies and forces.
+
+    An optional ``can_guess: ClassVar[bool]`` says whether `Attempt.other_guess` makes a difference, so that a label far
+    off what was expected is computed once more; by default it does for external programs, not for those in-process.
+    """
 
     kind: str
     in_process: bool

@@ -55,6 +55,7 @@ class CommandLabeler(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     in_process: ClassVar[bool] = False
+    can_guess: ClassVar[bool] = False  # the script knows nothing of first guesses
     periodic: ClassVar[bool | None] = None
     execution_only: ClassVar[frozenset[str]] = frozenset({"command", "structure", "result", "reads_charge"})
 

@@ -247,10 +247,12 @@ class Expectations:
         asked = {i: one for i, one in asked.items() if i not in found}
         if asked:
             others = self._measured + self._stored(set(labels))
-            for i, one in asked.items():
-                text = strange(one, others + [other for j, other in asked.items() if j != i])
+            for i, one in asked.items():  # those that are believed speak for the next ones
+                text = strange(one, others)
                 if text:
                     found[i] = Doubt(text)
+                else:
+                    others.append(one)
         return found
 
     def _stored(self, without: set[str]) -> list[Residual]:
