@@ -11,11 +11,13 @@ import labelling
 import numpy as np
 import pytest
 import toy_labelers
+from ase.build import molecule
 from fireworks import LaunchPad
 from test_suspect import coppers, share_of
 
 from alfw.cli.table import failure_lines
 from alfw.config import CampaignConfig
+from alfw.core.frame import Frame
 from alfw.core.records import Theory
 from alfw.steps import export
 from alfw.steps.provenance import records, write_output
@@ -221,3 +223,34 @@ def test_a_frame_that_kills_its_worker_takes_no_other_with_it(
     assert len(campaigns.collection(store, "labels")) == 11
     [failure] = campaigns.collection(store, "failures")
     assert (failure["frame"], failure["class"], failure["final"]) == (wanted[9], "NODE_LOST", True)
+
+
+LATE = """#!/bin/sh
+cp nwchem.nw seen.$$ && mv seen.$$ {home}/input.$(ls {home} | wc -l)
+if [ -e alfw.movecs ]; then cp alfw.movecs {home}/found; echo done; exit 0; fi
+echo orbitals > alfw.movecs
+sleep 60 & wait
+"""
+
+
+def test_a_program_out_of_time_goes_on_from_its_checkpoint(tmp_path: Path, launchpad: Any) -> None:
+    """A real process, its time limit, what it left, and the input and folder of the next attempt."""
+    home, program = tmp_path / "home", tmp_path / "late"
+    home.mkdir()
+    program.write_text(LATE.format(home=home))
+    program.chmod(0o755)
+    label = {"kind": "nwchem", "method": "hf", "basis": "sto-3g", "command": str(program), "max_tries": 2}
+    water = Frame.from_atoms(molecule("H2O"))
+    config = labelling.label_campaign(tmp_path, [water], label)
+    config = CampaignConfig(config.raw | {"resources": {"label": {"walltime": "00:00:02"}}})
+    store = campaigns.begin(launchpad, config)
+    fly_labels(launchpad)
+    assert store.failure_table("labels")["WALLTIME"]["retried"] == 1
+    [run] = campaigns.collection(store, "runs")
+    assert run["partial"] and store.get_run(run["_id"]).files["alfw.movecs"] == b"orbitals\n"
+    put_right(launchpad, store)
+    fly_labels(launchpad)
+    assert (home / "found").read_text() == "orbitals\n"
+    first, second = ((home / f"input.{number}").read_text() for number in (0, 1))
+    assert "input atomic" in first and "input alfw.movecs" in second
+    assert store.failure_table("labels")["MISSING_OUTPUT"]["final"] == 1  # it had nothing to say for itself
