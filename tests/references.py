@@ -24,6 +24,8 @@ def scf_of(frame: Frame, basis: str, method: str = "hf") -> tuple[Any, Any, np.n
     else:
         mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=method)
         mf.grids.level = 5
+    mf._chkfile.close()  # else a file without an owner is left to the garbage collector, which warns
+    mf.chkfile = None
     mf.conv_tol = 1e-11
     mf.kernel()
     density = mf.make_rdm1()

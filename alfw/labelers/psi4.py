@@ -42,10 +42,9 @@ SCF = Ladder(
     shows=judged(READER.output, NotConvergedError),
     steps=(
         {"maxiter": 300},
-        {"damping": 20.0},
-        {"damping": None, "soscf": True},
-        {"soscf": None, "damping": 50.0, "level_shift": 0.5},
-        {"guess": "CORE"},
+        {"damping": 40.0, "level_shift": 0.5},
+        {"damping": None, "level_shift": None, "second_order": True},
+        {"swap_guess": True},
     ),
 )
 # A limit by which Psi4 chooses its algorithms, not an allocation: more is asked for than there is, if need be.

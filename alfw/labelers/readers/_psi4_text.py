@@ -59,7 +59,7 @@ TERMS = (
     *("Nuclear Repulsion Energy", "One-Electron Energy", "Two-Electron Energy"),
     *("DFT Exchange-Correlation Energy", "Empirical Dispersion Energy", "VV10 Nonlocal Energy"),
 )
-OUTSIDE = re.compile(r"=> External Potential Field|Perturbing H|==> EFP Geometry")
+OUTSIDE = re.compile(r"=> External Potential Field|Perturbing [A-Z]\w* by|==> EFP Geometry")
 SAME_Eh, SAME_A = 1e-6, 1e-6
 
 

@@ -56,7 +56,7 @@ SIGNATURES: tuple[tuple[str, type[LabelError]], ...] = (
     (r"(?m)^\S*BasisSet(?:File)?Not(?:Found|Defined)\w*: ", BasisError),
     (r"(?m)^\S*ValidationError: Inconsistent or unspecified chg/mult", ChargeError),
     (r"(?m)^\S*ValidationError: .*atoms are too close", GeometryError),
-    (r"PSIO_ERROR", OutOfDiskError),
+    (r"PSIO_ERROR: (?:5|7|10|12) \(", OutOfDiskError),  # open, close, seek, write
     (r"[Nn]ot enough memory|[Ii]nsufficient memory|[Mm]ore memory required|std::bad_alloc", OutOfMemoryLabelError),
     (r"(?m)^\S*MemoryError|[Mm]emory constraints exceeded|exceeds memory allocation", OutOfMemoryLabelError),
     (r"(?m)^\S*(?:ModuleNotFoundError|ImportError|ResourceError|PastureRequiredError): ", ExecutableError),
@@ -65,7 +65,10 @@ SIGNATURES: tuple[tuple[str, type[LabelError]], ...] = (
     (r"(?m)^\S*(?:ValidationError|MissingMethodError|ManagedMethodError|UpgradeHelper): ", DeckError),
     (r"(?m)^(?:SyntaxError|NameError|AttributeError|TypeError): ", DeckError),
 )  # fmt: skip
-GENERAL = ((r"(?m)^Fatal Error: .*\S|^[\w.]+(?:Error|Exception): ", UnknownLabelError),)
+GENERAL = (
+    (r"PSIO_ERROR: \d+ \(", UnknownLabelError),
+    (r"(?m)^Fatal Error: .*\S|^[\w.]+(?:Error|Exception): *\S", UnknownLabelError),
+)
 SAME_Eh, SAME_Eh_PER_BOHR, SAME_A = 1e-6, 1e-6, 1e-6
 
 
@@ -137,10 +140,9 @@ def _with_result(data: bytes, text: str, version: str) -> Output:
         ) from error
     bodies = dict(_psi4_text.modules(text))
     found = _psi4_text.scf(bodies.get("SCF", ""))
-    if (
-        not np.array_equal(found.numbers, step.numbers)
-        or np.abs(found.positions - step.positions).max() > SAME_A
-    ):
+    same = (found.charge, found.multiplicity) == (charge, multiplicity)
+    same &= np.array_equal(found.numbers, step.numbers)
+    if not same or np.abs(found.positions - step.positions).max() > SAME_A:
         raise UnknownLabelError(f"{RESULT} and the text are of different molecules", RESULT)
     if scf_level:
         gradient = _psi4_text.gradient(bodies.get("SCF GRAD", ""))
