@@ -87,8 +87,9 @@ Value = bool | int | float | str
 
 
 class EspressoLabeler(BaseModel):
-    """Energy (with smearing the free energy), forces and stress; no stress for hybrids, of which pw.x prints a wrong one.
+    """Energy (with smearing the free energy), forces and stress.
 
+    No stress for hybrid functionals: what pw.x prints is no derivative of the energy.
     Spins are polarised where a frame has moments or a multiplicity above 1.
 
     Attributes
@@ -103,8 +104,8 @@ class EspressoLabeler(BaseModel):
         See `KPoints`; shifts are 0 or 0.5.
     input_dft : str, optional
         Overrides the functional of the pseudopotentials.
-    dispersion : str, optional
-        pw.x's ``vdw_corr``, e.g. ``dft-d3``.
+    dispersion : {"grimme-d2", "dft-d3"} or None
+        pw.x's ``vdw_corr``; forces and stress of its ``ts-vdw`` are 1 % off the derivatives of the energy.
     smearing : str or None
         None = fixed occupations, for insulators.
     degauss_Ry : float, Ry
@@ -144,7 +145,7 @@ class EspressoLabeler(BaseModel):
     ecutrho_Ry: PositiveFloat | None = None
     kpoints: KPoints
     input_dft: str | None = None
-    dispersion: str | None = None
+    dispersion: Literal["grimme-d2", "dft-d3"] | None = None
     smearing: Literal["gaussian", "methfessel-paxton", "marzari-vanderbilt", "fermi-dirac"] | None = None
     degauss_Ry: PositiveFloat | None = None
     moments: dict[Element, float] = {}
