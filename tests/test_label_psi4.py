@@ -125,6 +125,14 @@ def test_heavy_elements_have_their_core_potential(tmp_path):
     np.testing.assert_allclose(found.forces, -mf.nuc_grad_method().kernel() * HARTREE_eV / BOHR_A, atol=5e-3)
 
 
+def test_correlated_methods_come_without_properties(tmp_path):
+    """Psi4's densities of them are relaxed or not, as the method goes."""
+    plain, correlated = (label(hf(method=name), WATER, tmp_path, Resources()) for name in ("hf", "mp2"))
+    assert -2.0 < correlated.energy - plain.energy < -0.5
+    assert plain.dipole is not None and plain.charges is not None
+    assert correlated.dipole is None and correlated.charges is None and correlated.s_squared is None
+
+
 def test_vectors_are_in_the_frames_own_orientation(tmp_path):
     flat = replace(CATION, positions=(CATION.positions - [0.7, -1.1, 0.4]) @ TURN)
     one, other = (label(hf(), frame, tmp_path, Resources()) for frame in (flat, CATION))
@@ -195,6 +203,7 @@ REFUSED = [
     ({"basis": "no-such-basis"}, BasisError, r"basis NO-SUCH-BASIS has none of \['O'\]"),
     ({"method": "no-such-method"}, DeckError, "'name' no-such-method"),
     ({"method": "b2plyp"}, DeckError, "derivative level 'dertype' 1"),  # no analytic gradient
+    ({"method": "mp3"}, DeckError, "gradients are NOT available for SCF_TYPE=DF"),
     ({"method": "mp2", "esp": {}}, DeckError, "esp: only of Hartree-Fock"),
     ({"keywords": {"no_such_option": 3}}, DeckError, "NO_SUCH_OPTION is not a valid option"),
     ({"method": "pbe0-d3bj", "basis": "sto-3g"}, ExecutableError, "dftd3"),

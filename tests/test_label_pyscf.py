@@ -100,6 +100,7 @@ def killed_after_the_scf(tmp_path):
     return caught.value.partial
 
 
+@pytest.mark.slow
 def test_a_killed_calculation_goes_on_where_it_was(tmp_path):
     left = killed_after_the_scf(tmp_path).files
     assert left["scf.chk"] and "result.json" not in left

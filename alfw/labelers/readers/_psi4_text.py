@@ -31,7 +31,7 @@ GEOMETRY = re.compile(
     re.MULTILINE,
 )
 GRADIENT = re.compile(
-    r"^ +-Total Gradient:\n +Atom +X +Y +Z\n[ -]+\n((?: +\d+(?: +-?\d+\.\d+){3}\n)+)\n", re.MULTILINE
+    r"^ +-Total [Gg]radient:\n +Atom +X +Y +Z\n[ -]+\n((?: +\d+(?: +-?\d+\.\d+){3}\n)+)\n", re.MULTILINE
 )
 ENERGY = re.compile(r"^ +@(?:DF-)?(\S+) Final Energy:" + NUMBER + "$", re.MULTILINE)
 TERM = re.compile(r"^ {4}([A-Z][\w -]* Energy) =" + NUMBER + "$", re.MULTILINE)
@@ -181,7 +181,7 @@ def geometry(body: str) -> tuple[Int, Float, int, int]:
 
 
 def gradient(body: str) -> Float:
-    """(n, 3) Hartree/Bohr: the last total gradient in a module; with core potentials there are two.
+    """(n, 3) Hartree/Bohr: the last total gradient in a text; with core potentials there are two in a module.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def gradient(body: str) -> Float:
     """
     tables = GRADIENT.findall(body)
     if not tables:
-        raise GradientMissingError("a gradient module without a total gradient", "SCF GRAD")
+        raise GradientMissingError("no total gradient", "-Total Gradient:")
     return np.array([row.split()[1:4] for row in tables[-1].splitlines()], np.float64)
 
 

@@ -61,7 +61,7 @@ SIGNATURES: tuple[tuple[str, type[LabelError]], ...] = (
     (r"(?m)^\S*MemoryError|[Mm]emory constraints exceeded|exceeds memory allocation", OutOfMemoryLabelError),
     (r"(?m)^\S*(?:ModuleNotFoundError|ImportError|ResourceError|PastureRequiredError): ", ExecutableError),
     (r"Command \(`(?:dftd|mctc|gcp|mp2d)", ExecutableError),
-    (r"is not a valid (?:option|choice)", DeckError),
+    (r"is not a valid (?:option|choice)|radients are (?:NOT|not) available", DeckError),
     (r"(?m)^\S*(?:ValidationError|MissingMethodError|ManagedMethodError|UpgradeHelper): ", DeckError),
     (r"(?m)^(?:SyntaxError|NameError|AttributeError|TypeError): ", DeckError),
 )  # fmt: skip
@@ -144,11 +144,10 @@ def _with_result(data: bytes, text: str, version: str) -> Output:
     same &= np.array_equal(found.numbers, step.numbers)
     if not same or np.abs(found.positions - step.positions).max() > SAME_A:
         raise UnknownLabelError(f"{RESULT} and the text are of different molecules", RESULT)
-    if scf_level:
-        gradient = _psi4_text.gradient(bodies.get("SCF GRAD", ""))
-        away = np.abs(gradient + step.forces / HARTREE_PER_BOHR_eV_PER_A).max()
-        if abs(found.energy - step.energy / HARTREE_eV) > SAME_Eh or away > SAME_Eh_PER_BOHR:
-            raise UnknownLabelError(f"{RESULT} and the text tell different energies or gradients", RESULT)
+    away = np.abs(_psi4_text.gradient(text) + step.forces / HARTREE_PER_BOHR_eV_PER_A).max()
+    off = abs(found.energy - step.energy / HARTREE_eV) if scf_level else 0.0
+    if not (away < SAME_Eh_PER_BOHR and off < SAME_Eh):
+        raise UnknownLabelError(f"{RESULT} and the text tell different energies or gradients", RESULT)
     level = found.level if scf_level else f"{raw['method']} on {found.level}"
     return Output("psi4", version, [step], level, charge, multiplicity)
 
