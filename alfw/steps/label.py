@@ -144,9 +144,7 @@ class Work:
     def _flush(self) -> None:
         """Store the runs, then judge them; where somebody else stored one before, `judge` reads that one."""
         runs, self.runs = self.runs, {}
-        durable = (
-            not self.labeler.in_process
-        )  # an hour of a QM program, against a label that is written just now
+        durable = not self.labeler.in_process  # else it is soon computed again, and its label follows at once
         if self.ctx.store.put_runs(self.theory, runs, durable=durable) == len(runs) > 0:
             settle(self.ctx, self.expectations, self.frames, runs, self.known)
 

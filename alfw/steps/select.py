@@ -122,7 +122,9 @@ def gather(ctx: Context) -> Screened:
             "auditable": finite & ~arrays["event"] & unbiased,
         }
         ends = np.cumsum([len(frame) for frame in found], dtype=int)
-        forces += np.split(arrays["atoms_forces"], ends[:-1]) if found else []
+        unknown = np.full((int(ends[-1]) if found else 0, 3), np.nan)  # screened by an older version
+        forces += np.split(arrays.get("atoms_forces", unknown), ends[:-1]) if found else []
+        arrays.setdefault("energy", np.full(len(found), np.nan))
         frames += found
         for name in Screened.__dataclass_fields__.keys() - {"frames", "forces"}:
             columns.setdefault(name, []).append(arrays[name])
