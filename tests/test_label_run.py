@@ -137,18 +137,20 @@ from alfw.core.errors import WalltimeError
 from alfw.core.records import Resources
 from alfw.labelers._run import run_child
 try:
-    run_child({SLEEPER!r}, lambda s: {{}}, [], {{}}, [], Path({str(tmp_path)!r}), Resources())
+    run_child({SLEEPER!r}, lambda s: {{}}, ["pid"], {{}}, [], Path({str(tmp_path)!r}), Resources())
 except WalltimeError as error:
-    raise SystemExit(f"caught: {{error}}")
+    raise SystemExit(f"caught: {{error}}; left: {{error.partial.files['pid'].decode().strip()}}")
 """
     worker = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
     wait_for(lambda: list(tmp_path.glob("label-*/pid")))
     (pid,) = tmp_path.glob("label-*/pid")
-    assert alive(int(pid.read_text()))
+    grandchild = int(pid.read_text())
+    assert alive(grandchild)
     worker.send_signal(signal.SIGTERM)
     _, stderr = worker.communicate(timeout=20)
     assert stderr.startswith(b"caught: SIGTERM")
-    wait_for(lambda: not alive(int(pid.read_text())))
+    assert f"left: {grandchild}" in stderr.decode()
+    wait_for(lambda: not alive(grandchild))
 
 
 def test_the_callers_own_sigterm_handler_comes_back(tmp_path):
@@ -169,6 +171,17 @@ def test_scratch_is_used_and_left_clean(tmp_path):
     with pytest.raises(WalltimeError):
         child(["sleep", "60"], workdir, scratch=scratch, walltime_s=0.2)
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "missing", "/proc/alfw"])
+def test_a_scratch_folder_that_cannot_be_written_to_pauses(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    if place == "missing":
+        if os.geteuid() == 0:
+            pytest.skip("nothing is forbidden to root")
+        (tmp_path / "missing").mkdir(mode=0o500)
+    with pytest.raises(ExecutableError, match="cannot write to .*; set `scratch`"):
+        child(["true"], tmp_path, scratch=tmp_path / place)
 
 
 def test_a_full_disk_is_the_workers_fault(tmp_path):

@@ -19,6 +19,7 @@ from alfw.labelers._common import thread_environment
 from alfw.labelers._judge import LOG, RETURN_CODE
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 
 Settings = dict[str, Any]
 Files = Mapping[str, bytes]
@@ -165,7 +166,7 @@ def full_disk_raises(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what = f"{error.strerror} in {folder} on {socket.gethostname()}"
             raise OutOfDiskError(f"{what}; free some space or set `scratch`") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno in UNWRITABLE:
             what = f"cannot write to {folder} on {socket.gethostname()}: {error.strerror}"
             raise ExecutableError(f"{what}; set `scratch` to a folder that workers may write to") from error
         raise
