@@ -70,7 +70,9 @@ def step(frame, energy, forces, *, dipole=None, turn=None, middle="", positions=
     positions = frame.positions if positions is None else positions
     text = orientation("Input", frame.numbers, positions)
     printed = dipole
-    if turn is not None:
+    if turn is None:
+        text += " Symmetry turned off by external request.\n"
+    else:
         centre = np.average(positions, axis=0, weights=frame.numbers)
         text += orientation("Standard", frame.numbers, (positions - centre) @ turn.T)
         printed = None if dipole is None else turn @ (dipole - frame.charge * centre)

@@ -150,6 +150,12 @@ def test_without_symmetry_the_dipole_is_about_the_origin_of_the_input():
     assert frame.charge == -1
 
 
+def test_a_dipole_without_the_coordinates_of_its_orientation_is_none():
+    text = made.step(WATER, -2069.0, PULL, dipole=np.array([0.0, 0.0, 0.4]))
+    [step] = read(made.log(WATER, text.replace(" Symmetry turned off by external request.\n", ""))).steps
+    assert step.dipole is None and step.forces.shape == (3, 3)
+
+
 def test_open_shells_charges_and_a_dipole_in_debye():
     frame = Frame(WATER.numbers, WATER.positions, charge=1, multiplicity=2)
     charges = [0.5, 0.25, 0.25]

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from alfw.core.errors import LabelError, MPIAbortError, UnknownLabelError
-from alfw.core.frame import Float
+from alfw.core.frame import Float, Int
+from alfw.core.units import BOHR_A, HARTREE_eV
 from alfw.labelers._judge import LOG, RETURN_CODE
 from alfw.labelers._output import Step
 from alfw.labelers.readers.endings import broken_off, from_system
@@ -20,6 +21,7 @@ NET_FORCE_eV_per_A = 0.05  # recorded outputs of both codes stay below 1e-3
 TORQUE_eV = 0.15  # grids of functionals and cavities of solvents are not invariant under rotation
 TORQUE_SHARE = 0.05  # of the sum of the magnitudes of all single torques
 SAME_ENERGY_eV = 1e-4
+REPULSION_HARTREE, REPULSION_SHARE = 2e-4, 1e-6  # for coordinates of 6 decimals
 ABORTED = (b"134", b"-6")  # how a program ends that aborts itself, in a shell and without
 
 
@@ -82,6 +84,33 @@ def one_level(found: Iterable[tuple[str, Step]]) -> Iterator[Step]:
         elif abs(last.energy - step.energy) > SAME_ENERGY_eV:
             raise UnknownLabelError("two energies of one geometry in one output")
         last_level, last = level, step
+
+
+def check_repulsion(
+    numbers: Int, positions: Float, electrons: int, printed: float, dispersion_eV: float = 0.0
+) -> None:
+    """Raise UnknownLabelError where the repulsion of the nuclei (Hartree) is not that of this geometry (Å).
+
+    It tells a coordinate with a wrong digit, and a geometry that what follows does not belong to.
+
+    Parameters
+    ----------
+    electrons : int
+        As a neutral molecule would have. Where they are fewer than the nuclei have, the codes count with the charges
+        that effective core potentials leave, and nothing is checked.
+    printed : float, Hartree
+    dispersion_eV : float
+        How much lower it may be, an atom, for an energy of dispersion that it contains.
+    """
+    if electrons != int(numbers.sum()):
+        return
+    one, other = np.triu_indices(len(numbers), 1)
+    distances = np.linalg.norm(positions[one] - positions[other], axis=1)
+    found = BOHR_A * float(np.sum(numbers[one] * numbers[other] / distances))
+    error = REPULSION_HARTREE + REPULSION_SHARE * found
+    if not -error <= found - printed <= error + len(numbers) * dispersion_eV / HARTREE_eV:
+        what = f"nuclear repulsion {found:.6f} Hartree of the coordinates, {printed:.6f} printed"
+        raise UnknownLabelError(f"the coordinates are not those of the calculation: {what}", what)
 
 
 def check_balance(positions: Float, forces: Float) -> None:

@@ -16,35 +16,26 @@ from alfw.core.errors import NotConvergedError, UnknownLabelError
 from alfw.core.frame import Float, Int
 from alfw.core.units import BOHR_A, DEBYE_eA, HARTREE_eV, HARTREE_PER_BOHR_eV_PER_A
 from alfw.labelers._output import MATCH_A, Output, Reader, Step, rotation
+from alfw.labelers.readers import _gaussian_route as route
 from alfw.labelers.readers._gaussian_failures import FAILURES, GENERAL
-from alfw.labelers.readers._molecular import check_balance, line_at, one_level, text_of, why
+from alfw.labelers.readers._molecular import check_balance, check_repulsion, line_at, one_level, text_of, why
 
 MAIN = "gaussian.log"
 BEYOND = "forces of a method beyond SCF and second order, or of an excited state, are not read"
 JOB = re.compile(r"^ (?:Entering Link 1 = |Link1: +Proceeding to internal job step number).*\n", re.MULTILINE)
 NORMAL = " Normal termination of Gaussian"
 VERSION = re.compile(r"^ Gaussian (\d\d): .*?Rev([A-Z]\.\d+)", re.MULTILINE)
-ROUTE = re.compile(r"^ -{2,} *\n ( *#[^\n]*(?:\n (?!-{2,}).*)*)\n -{2,} *$", re.MULTILINE)
-METHOD = re.compile(r"^ SCF Done: +E\(([UR](?!O)[^)]+)\)", re.MULTILINE)
-STATE = re.compile(r"^ Charge = +(-?\d+) Multiplicity = +(\d+) *(.*)$", re.MULTILINE)
-FROZEN = re.compile(r"^ [A-Z][a-z]?\S* +-\d+(?: +-?\d+\.\d+){3} *$", re.MULTILINE)
-# A route is listed as overlay/options/links: what may find the energy that forces belong to is the SCF (overlay 5)
-# and second order (l906), not CASSCF (l510), coupled cluster (l913) or excited states (l914).
-LINKS = re.compile(r"^ ([59])/[^/\n]*/([\d,]+)(?:\(-?\d+\))?;", re.MULTILINE)
-KNOWN_LINKS = {"5": {"2", "3", "6", "8"}, "9": {"6"}}
-# Words of a route that say nothing of the level of theory; lower case, up to "=" or "(".
-NO_THEORY = {
-    *("force", "opt", "freq", "sp", "irc", "bomd", "admp", "scan", "polar", "test"),
-    *("guess", "geom", "scf", "nosymm", "nosymmetry", "symmetry", "symm", "pop", "population", "density"),
-    *("gfinput", "gfprint", "gfoldprint", "formcheck", "maxdisk", "output", "units", "genchk"),
-}
-
 NUMBER = r"-?\d+\.\d+(?:[DE]?[-+]\d+)?"
 EVENT = re.compile(
     r"""^\ (?:
       \ *Input\ orientation:\ *\n(?P<input>)
     | \ *Standard\ orientation:\ *\n(?P<standard>)
+    | Symmetry\ (?P<unturned>turned\ off)\ by\ external\ request
     | (?:Standard\ basis|General\ basis\ read\ from\ cards):\ (?P<basis>.*)$
+    | \ *(?P<alpha>\d+)\ alpha\ electrons\ +(?P<electrons>\d+)\ beta\ electrons
+    | \ *nuclear\ repulsion\ energy\ +(?P<nuclei>\S+)\ Hartrees
+    | Nuclear\ repulsion\ after\ [\w\ -]+\ terms?\ =\ +(?P<repulsion>\S+)\ Hartrees
+    | KE=\ *(?P<parts>\S+\ PE=.{19}\ EE=\ *\S+)
     | >+\ Convergence\ criterion\ not\ met(?P<failed>)
     | SCF\ Done:\ +E\((?P<method>[^)]+)\)\ =\ *(?P<energy>\S+)
     | E2(?:\(\S+\))?\ =\ *\S+\ +(?:EUMP2|E\(\S+\))\ =\ *(?P<second>\S+)
@@ -61,7 +52,7 @@ EVENT = re.compile(
 )
 TABLE = re.compile(r"(?: -+ *\n)?(?: (?:Center|Number) .*\n)+ -+ *\n((?: +\d+ .*\n)+) -+ *\n")
 EXTENT = re.compile(rf" Cartesian Forces: +Max +({NUMBER}) +RMS +({NUMBER}) *\n")
-CHARGE = re.compile(rf" +\d+ +[A-Z][a-z]? +({NUMBER})(?: +{NUMBER})? *\n")
+CHARGE = re.compile(rf" +(\d+) +[A-Z][a-z]? +({NUMBER})(?: +{NUMBER})? *\n")
 
 
 @dataclass
@@ -71,8 +62,12 @@ class _Point:
     numbers: Int | None = None
     positions: Float | None = None  # Å, input orientation
     standard: Float | None = None  # Å, standard orientation
+    unturned: bool = False  # whether there is no other orientation than that of the input
     method: str = ""
     energy: float | None = None  # Hartree
+    electrons: int = 0
+    repulsion: float | None = None  # Hartree, of the nuclei, with dispersion and cavity
+    implied: float | None = None  # the same, from the last SCF's energy and its parts
     failed: str = ""  # the line that says so of the SCF now running
     unconverged: str = ""  # the same of the last one that ended
     second: bool = False  # whether the energy is of second order; populations are of the SCF all the same
@@ -94,8 +89,8 @@ def read(files: Mapping[str, bytes]) -> Output:
     if release is None or release[1] not in ("09", "16"):
         what = release[0].strip() if release else "no line says which version of Gaussian this is"
         raise UnknownLabelError(f"only Gaussian 09 and 16 are read: {what}", what)
-    charge, multiplicity = _state(text)
-    theory = _theory(text)
+    charge, multiplicity = route.state(text)
+    theory = route.theory(text)
     outside = re.search(r"(?:^| )((?:field|charge)\b\S*)", theory)
     if outside is not None:
         raise UnknownLabelError(f"external fields and charges are not read: {outside[1]}", outside[1])
@@ -104,38 +99,12 @@ def read(files: Mapping[str, bytes]) -> Output:
     return Output("gaussian", version, steps, theory, charge, multiplicity)
 
 
-def _state(text: str) -> tuple[int, int]:
-    """Charge and multiplicity, where there is one of each, for all atoms."""
-    found = {match.groups(): match[0].strip() for match in STATE.finditer(text)}
-    partial = [line for (_, _, rest), line in found.items() if rest]
-    if partial or len(found) != 1:
-        what = (partial or ["; ".join(found.values())])[0] or "no line with charge and multiplicity"
-        raise UnknownLabelError(f"ONIOM, fragments or several charges are not read: {what}", what)
-    frozen = FROZEN.search(text)
-    if frozen is not None:
-        what = frozen[0].strip()
-        raise UnknownLabelError(f"frozen atoms are not read: {what}", what)
-    ((charge, multiplicity, _),) = found
-    return int(charge), int(multiplicity)
-
-
-def _theory(text: str) -> str:
-    """What the first route says of the level of theory: method/basis first, without R and U, in lower case."""
-    route, method = ROUTE.search(text), METHOD.search(text)
-    line = route[1].replace("\n ", "").lower() if route else ""
-    line = re.sub(r"^ *#(?:[pnt](?= ))?", "", re.sub(r" *([=,(/]) *", r"\1", line))
-    words = re.findall(r"(?:[^\s()]|\((?:[^()]|\([^()]*\))*\))+", line)
-    words = [word for word in words if re.split(r"[=(]", word)[0] not in NO_THEORY]
-    if method is not None:  # RB3LYP, UB3LYP: B3LYP of a singlet and of a doublet are one level of theory
-        words = [word[1:] if word.startswith(method[1].lower()) else word for word in words]
-    return " ".join(sorted(words, key=lambda word: ("/" not in word or word.startswith("iop"), word)))
-
-
 def _steps(jobs: list[str], charge: int) -> Iterator[tuple[str, Step]]:
     """Level of theory and step of each table of forces, in order."""
     basis = ""  # a later job may take it from the checkpoint file
     for text in jobs:
-        point, foreign = _Point(), _foreign(text)
+        route.check_gaps(text)
+        point, foreign = _Point(), route.foreign(text)
         for match in EVENT.finditer(text):
             match match.lastgroup:
                 case "basis":
@@ -147,15 +116,7 @@ def _steps(jobs: list[str], charge: int) -> Iterator[tuple[str, Step]]:
                 case "forces":
                     yield f"{point.method}/{basis}", _step(point, *_table(text, match.end()), text, charge)
                 case _:
-                    _note(point, match, text)
-
-
-def _foreign(text: str) -> str:
-    """The line of a job's route with a link whose energy is not read; empty without any."""
-    listed = LINKS.finditer(text)
-    return next(
-        (line[0].strip() for line in listed if not set(line[2].split(",")) <= KNOWN_LINKS[line[1]]), ""
-    )
+                    _note(point, match, text, charge)
 
 
 def _moved(point: _Point, orientation: str, numbers: Int, positions: Float) -> _Point:
@@ -170,15 +131,28 @@ def _moved(point: _Point, orientation: str, numbers: Int, positions: Float) -> _
     return point
 
 
-def _note(point: _Point, match: re.Match[str], text: str) -> None:
+def _note(point: _Point, match: re.Match[str], text: str, charge: int) -> None:
     """Put one printed thing where it belongs."""
     match match.lastgroup:
+        case "unturned":
+            point.unturned = True
         case "failed":
             point.failed = match[0].strip()
         case "energy":
             point.unconverged, point.failed = point.failed, ""
             point.energy, point.method = _number(match["energy"]), match["method"]
-            point.second, point.beyond = False, ""
+            point.second, point.beyond, point.implied = False, "", None
+        case "electrons":
+            point.electrons = int(match["alpha"]) + int(match["electrons"])
+        case "nuclei":
+            point.repulsion = _number(match["nuclei"])
+            if point.numbers is not None and point.positions is not None:
+                check_repulsion(point.numbers, point.positions, point.electrons + charge, point.repulsion)
+        case "repulsion":
+            point.repulsion = _number(match["repulsion"])
+        case "parts" if point.energy is not None:
+            parts = re.split(r" PE=| EE=", match["parts"])
+            point.implied = point.energy - sum(_number(part) for part in parts)
         case "second":
             point.energy, point.second = _number(match["second"]), True
             point.charges = point.dipole = None
@@ -189,8 +163,8 @@ def _note(point: _Point, match: re.Match[str], text: str) -> None:
         case "charges" if point.numbers is not None and not point.second:
             point.charges = _charges(text, match.end(), len(point.numbers))
         case "debye" if not point.second:
-            values = re.findall(rf"[XYZ]= *({NUMBER})", match["debye"])
-            point.dipole = np.array([_number(value) for value in values]) * DEBYE_eA
+            x, y, z = (_number(value) for value in re.findall(rf"[XYZ]= *({NUMBER})", match["debye"]))
+            point.dipole = np.array([x, y, z]) * DEBYE_eA
         case "dipole":
             columns = [match["dipole"][start : start + 15] for start in (0, 15, 30)]
             point.dipole = np.array([_number(column) for column in columns]) * BOHR_A
@@ -201,6 +175,10 @@ def _step(point: _Point, numbers: Int, gradient: Float, end: int, text: str, cha
     if point.positions is None or point.energy is None:
         what = "forces without energy and 'Input orientation' before them: print it with NoSymm"
         raise UnknownLabelError(what, line_at(text, end))
+    implied, printed = point.implied, point.repulsion
+    if implied is not None and (printed is None or abs(implied - printed) > 1e-5):
+        what = f"{implied:.6f} and {printed or 0:.6f} Hartree of nuclear repulsion"
+        raise UnknownLabelError(f"energy and geometry do not belong together: {what}", what)
     if point.unconverged:
         raise NotConvergedError(
             f"forces of an SCF that did not converge: {point.unconverged}", point.unconverged
@@ -212,8 +190,8 @@ def _step(point: _Point, numbers: Int, gradient: Float, end: int, text: str, cha
     extent = EXTENT.match(text, end)
     if extent is None:
         raise ValueError("no summary after the forces")
-    printed = [_number(extent[1]), _number(extent[2])]
-    if not np.allclose([np.abs(gradient).max(), np.sqrt((gradient**2).mean())], printed, rtol=0, atol=2e-9):
+    summary = [_number(extent[1]), _number(extent[2])]
+    if not np.allclose([np.abs(gradient).max(), np.sqrt((gradient**2).mean())], summary, rtol=0, atol=2e-9):
         raise ValueError(f"forces do not fit their summary: {extent[0].strip()}")
     forces = gradient * HARTREE_PER_BOHR_eV_PER_A
     check_balance(point.positions, forces)
@@ -230,8 +208,10 @@ def _step(point: _Point, numbers: Int, gradient: Float, end: int, text: str, cha
 
 def _dipole(point: _Point, charge: int) -> Float | None:
     """Dipole (3,) e·Å about the origin of the input orientation; printed is that about the standard one's."""
-    if point.dipole is None or point.positions is None or point.standard is None:
+    if point.unturned:
         return point.dipole
+    if point.dipole is None or point.positions is None or point.standard is None:
+        return None
     turn = rotation(point.standard, point.positions)
     shift = point.positions.mean(0) - turn @ point.standard.mean(0)
     away = np.abs(point.standard @ turn.T + shift - point.positions).max()
@@ -257,9 +237,9 @@ def _charges(text: str, start: int, atoms: int) -> Float:
     found: list[float] = []
     for _ in range(atoms):
         row = CHARGE.match(text, start)
-        if row is None:
+        if row is None or int(row[1]) != len(found) + 1:
             raise ValueError(f"charges of {len(found)} of {atoms} atoms")
-        found.append(_number(row[1]))
+        found.append(_number(row[2]))
         start = row.end()
     return np.array(found)
 

@@ -17,13 +17,15 @@ from alfw.core.errors import GradientMissingError, NotConvergedError, UnknownLab
 from alfw.core.frame import Float, Int
 from alfw.core.units import DEBYE_eA, HARTREE_eV, HARTREE_PER_BOHR_eV_PER_A
 from alfw.labelers._output import Output, Reader, Step
-from alfw.labelers.readers._molecular import check_balance, line_at, one_level, text_of, why
+from alfw.labelers.readers._molecular import check_balance, check_repulsion, line_at, one_level, text_of, why
 from alfw.labelers.readers._qchem_failures import FAILURES, GENERAL
 
 MAIN = "qchem.out"
 JOB = re.compile(r"^ *Welcome to Q-Chem *\n", re.MULTILINE)
+DISPERSION_eV = 0.3  # an atom, of what Q-Chem counts as nuclear repulsion
 SMALL_FIELD = 1e-6  # Q-Chem's own, which tells degenerate states apart, are below
 ANNOUNCED = re.compile(r"^Running Job \d+ of (\d+) ", re.MULTILINE)
+CYCLE = re.compile(r"^ *Optimization Cycle: +(\d+) *$", re.MULTILINE)
 NORMAL = "Thank you very much for using Q-Chem"
 FATAL = re.compile(r"Q-Chem (?:fatal )?error occurred|exit codes: [1-9]")
 VERSIONS = (
@@ -31,6 +33,7 @@ VERSIONS = (
     r"Version (\d+(?:\.\d+)+) *\n",
     r"Q-Chem (\d+(?:\.\d+)+)",
 )  # best first
+NOT_A_NUMBER = re.compile(r"(?i)^(?!.*\( *nan).*\bnan\b.*$", re.MULTILINE)  # (NaN): a share of no time
 SECTION = re.compile(r"^ *\$(\w+) *\n(.*?)^ *\$end", re.MULTILINE | re.DOTALL | re.IGNORECASE)
 NOT_READ = ("external_charges", "efp_fragments", "efp_params", "qm_atoms", "multipole_field")
 # What $rem says of the level of theory beside method and basis.
@@ -40,6 +43,9 @@ NUMBER = r"-?\d+\.\d+"
 EVENT = re.compile(
     r"""^(?:
       \ +Standard\ Nuclear\ Orientation\ \((?P<orientation>\w+)\)\ *\n
+    | \ *Nuclear\ Repulsion\ Energy\ =\ +(?P<repulsion>\S+)\ hartrees
+    | \ *(?P<dispersion>Dispersion:)\ *Grimme
+    | \ *Energy\ is\ +(?P<again>\S+)\ *$
     | \ There\ are\ +(?P<alpha>\d+)\ alpha\ and\ +(?P<electrons>\d+)\ beta\ electrons
     | .*(?P<met>Convergence\ criterion\ met)
     | \ *<S\^2>\ =\ +(?P<spin>\S+)
@@ -65,6 +71,8 @@ class _Point:
     numbers: Int
     positions: Float  # Å
     electrons: tuple[int, int] | None = None  # alpha, beta
+    repulsion: float | None = None  # of the nuclei, with dispersion
+    dispersion: bool = False  # whether there is any
     converged: bool = False
     energy: float | None = None
     spin: float | None = None
@@ -122,9 +130,7 @@ def read(files: Mapping[str, bytes]) -> Output:
     if len(states) > 1:
         raise UnknownLabelError(f"several charges and multiplicities in one output: {sorted(states)}")
     steps = list(one_level((level, step) for _, level, step in found))
-    not_a_number = re.search(
-        r"(?i)^(?!.*\( *nan).*\bnan\b.*$", text, re.MULTILINE
-    )  # (NaN): shares of no time
+    not_a_number = NOT_A_NUMBER.search(text)
     if not steps and not_a_number is not None:
         line = not_a_number[0].strip()
         raise GradientMissingError(f"no gradient, and numbers that are none: {line}", line)
@@ -153,6 +159,9 @@ def _input(job: str, before: _Input | None) -> _Input:
 
 def _points(job: str, given: _Input) -> Iterator[tuple[tuple[int | None, int], str, Step]]:
     """Charge and multiplicity, level of theory and step of each gradient, in order."""
+    cycles = [int(match[1]) for match in CYCLE.finditer(job)]
+    if cycles != list(range(1, len(cycles) + 1)):
+        raise ValueError(f"cycles of an optimisation are missing: {cycles}")
     point: _Point | None = None
     first: Int | None = None
     for match in EVENT.finditer(job):
@@ -186,8 +195,14 @@ def _note(point: _Point, match: re.Match[str], job: str) -> None:
             point.solvated = True
         case "met":
             point.converged = True
+        case "again" if point.energy is None or abs(float(match["again"]) - point.energy) > 1e-7:
+            raise ValueError(f"an optimiser that goes on with another energy: {match[0].strip()}")
         case _ if point.gradient is not None:
             return
+        case "dispersion":
+            point.dispersion = True
+        case "repulsion":
+            point.repulsion = float(match["repulsion"])
         case "spin":
             point.spin = float(match["spin"])
         case "energy":
@@ -196,7 +211,8 @@ def _note(point: _Point, match: re.Match[str], job: str) -> None:
             rows = _lines(job, match.end(), len(point.numbers))
             point.charges = _numbered([[row.split()[0], row.split()[2]] for row in rows])[:, 0]
         case "dipole":
-            point.dipole = np.array([float(x) for x in re.findall(NUMBER, match["dipole"])]) * DEBYE_eA
+            x, y, z = (float(value) for value in re.findall(NUMBER, match["dipole"]))
+            point.dipole = np.array([x, y, z]) * DEBYE_eA
         case "gradient":
             point.gradient = _gradient(job, match.end(), len(point.numbers))
 
@@ -222,6 +238,10 @@ def _finished(point: _Point, given: _Input) -> tuple[tuple[int | None, int], str
     core = int(point.numbers.sum()) - alpha - beta - (given.charge or 0)
     if given.charge is not None and (core < 0 or core % 2):  # what effective core potentials stand for
         raise ValueError(f"{alpha} and {beta} electrons do not fit charge {given.charge}")
+    if given.charge is not None and point.repulsion is not None:
+        electrons = alpha + beta + given.charge
+        more = DISPERSION_eV if point.dispersion else 0.0
+        check_repulsion(point.numbers, point.positions, electrons, point.repulsion, more)
     forces = -point.gradient * HARTREE_PER_BOHR_eV_PER_A
     check_balance(point.positions, forces)
     step = Step(
@@ -266,13 +286,8 @@ def _gradient(job: str, start: int, atoms: int) -> Float:
 
 
 def _lines(text: str, start: int, count: int) -> list[str]:
-    """So many lines from here on."""
-    found: list[str] = []
-    while len(found) < count and start < len(text):
-        end = text.find("\n", start) if "\n" in text[start : start + 10_000] else len(text)
-        found.append(text[start:end])
-        start = end + 1
-    return found
+    """So many lines from here on, each of at most 200 characters."""
+    return text[start : start + 200 * count].split("\n")[:count]
 
 
 def _numbered(rows: list[list[str]]) -> Float:
