@@ -386,7 +386,7 @@ def test_no_such_file(capsys: pytest.CaptureFixture[str]) -> None:
 def test_as_a_process(command: str, folder: Path, pad: tuple[LaunchPad, Path]) -> None:
     """The exact commands, with `python -O` too: no check may hang on an assert."""
     campaign = copy.deepcopy(CAMPAIGN)
-    campaign["label"]["kind"] = "orca"
+    campaign["label"]["kind"] = "orcca"
     file = campaign_file(folder, campaign)
     before = contents(folder)
     scripts = Path(sys.executable).parent
@@ -400,7 +400,7 @@ def test_as_a_process(command: str, folder: Path, pad: tuple[LaunchPad, Path]) -
     done = subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
-    assert "label.kind: labeler 'orca' is not available in this version" in lines[-1]
+    assert "label.kind: unknown labeler 'orcca'" in lines[-1]
     if command.startswith("alfw"):
         assert len(lines) == 1
         assert done.stdout == ""
