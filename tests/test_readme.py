@@ -40,6 +40,7 @@ SEEN = {
     "alfw check campaign.yaml --dry-run": "explored_frames",
     "alfw pause ethanol": "ethanol: paused",
     "alfw resume ethanol": "ethanol: running",
+    "alfw qm retry ethanol": "ethanol: put back: nothing new",
     "alfw run campaign.yaml": "ethanol ended: max_rounds 1 reached",
     "alfw status ethanol": "ethanol (ended: max_rounds 1 reached)",
     "alfw export dataset ethanol -o dataset.extxyz": "labels 163",
