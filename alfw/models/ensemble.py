@@ -1,7 +1,7 @@
-"""An ensemble of members on disk: ``ensemble.json`` and one ``member_k.nqx`` each.
+"""An ensemble of members on disk: ``ensemble.json`` and one ``member_k`` file each.
 
-``ensemble.json`` says which files belong together, with their SHA-256, and what they share. Nothing is pickled, and
-nothing here needs the model's libraries: the header of a ``.nqx`` is one line of JSON.
+``ensemble.json`` says of which kind the members are, which files belong together, with their SHA-256, and what they
+share. Nothing is pickled, and nothing here needs the model's libraries: the header of a ``.nqx`` is one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 from alfw.core.errors import TrainingError
 from alfw.core.ids import sha256
+from alfw.core.protocols import Model, Potential
+from alfw.core.registry import plugin_class
 
 ENSEMBLE = "ensemble.json"
 FORMAT = 1
@@ -27,6 +29,7 @@ def write_ensemble(
     weights: Sequence[Path],
     members: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
 ) -> Path:
     """Path of the ``ensemble.json`` written into `directory`, beside copies of the members' weights.
 
@@ -40,6 +43,8 @@ def write_ensemble(
         JSON data to keep with each member: seed, metrics, …
     provenance : mapping or None
         JSON data to keep with the ensemble: campaign, round, ids.
+    model : mapping or None
+        The model's options (``kind`` among them) that are needed to load it; None = a Nequix model.
 
     Raises
     ------
@@ -49,7 +54,8 @@ def write_ensemble(
     notes = list(members) if members is not None else [{} for _ in weights]
     if not weights or len(notes) != len(weights):
         raise TrainingError(f"{directory}: an ensemble needs weights, and one note per member or none")
-    shared = _shared(weights)
+    options = dict(model or {"kind": "nequix"})
+    shared = _shared(weights, options["kind"])
     directory.mkdir(parents=True, exist_ok=True)
     entries = []
     for k, (path, note) in enumerate(zip(weights, notes, strict=True)):
@@ -57,7 +63,14 @@ def write_ensemble(
         if not (target.exists() and target.samefile(path)):
             shutil.copyfile(path, target)
         entries.append({**note, "file": target.name, "sha256": sha256(target.read_bytes())})
-    content = {"format": FORMAT, "kind": "nequix", "K": len(entries), "shared": shared, "members": entries}
+    content = {
+        "format": FORMAT,
+        "kind": options["kind"],
+        "K": len(entries),
+        "shared": shared,
+        "members": entries,
+    }
+    content["model"] = options
     content["provenance"] = dict(provenance or {})
     temporary = directory / f".{ENSEMBLE}.new"
     temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -90,7 +103,7 @@ def read_ensemble(directory: Path) -> tuple[list[Path], dict[str, Any]]:
                 f"{path}: its SHA-256 is not the one in {ENSEMBLE}: the file was altered or damaged"
             )
         paths.append(path)
-    if _shared(paths) != content["shared"]:
+    if _shared(paths, content.get("kind", "nequix")) != content["shared"]:
         raise TrainingError(f"{index}: what it says the members share is not what their headers say")
     return paths, content
 
@@ -112,14 +125,16 @@ def _content(index: Path) -> dict[str, Any]:
     return content
 
 
-def _shared(weights: Sequence[Path]) -> dict[str, Any]:
-    """What the headers of all members have in common, in JSON types.
+def _shared(weights: Sequence[Path], kind: str) -> dict[str, Any]:
+    """What the headers of all members have in common, in JSON types; nothing where files have no header.
 
     Raises
     ------
     TrainingError
         They differ; the message names the key.
     """
+    if kind != "nequix":
+        return {}
     first = {key: read_header(weights[0]).get(key) for key in SHARED}
     for path in weights[1:]:
         header = read_header(path)
@@ -130,6 +145,22 @@ def _shared(weights: Sequence[Path]) -> dict[str, Any]:
                 " these; train them on the same statistics"
             )
     return first
+
+
+def load_ensemble(directory: Path) -> Potential:
+    """The ensemble in this folder, ready to predict.
+
+    Raises
+    ------
+    TrainingError
+        As in `read_ensemble`, or it cannot be loaded.
+    PluginError
+        Its kind is unknown here, or its packages are not installed.
+    """
+    paths, content = read_ensemble(directory)
+    options = content.get("model", {"kind": content.get("kind", "nequix")})
+    model: Model = plugin_class("alfw.models", str(options["kind"]))(**options)
+    return model.load(paths)
 
 
 def read_header(path: Path) -> dict[str, Any]:
