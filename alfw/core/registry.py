@@ -12,13 +12,13 @@ from alfw.core.errors import PluginError
 GROUPS = ("alfw.models", "alfw.samplers", "alfw.selectors", "alfw.labelers")
 # Kinds that later versions bring; asking for one says so instead of "unknown".
 PLANNED: dict[str, frozenset[str]] = {
-    "alfw.models": frozenset({"physnet", "ase", "external"}),
     "alfw.samplers": frozenset({"ase-md", "rattle", "strain", "normal-modes", "random"}),
     "alfw.selectors": frozenset({"failures", "combined", "farthest", "lcmd", "maxdet"}),
 }
 # How to get the package that a plug-in needs.
 INSTALL = {
     "nequix": "make setup, or: pip install 'alfw[nequix]' && pip install --no-deps nequix",
+    "physnet": "pip install 'alfw[physnet]'",
     "jaxmd": "pip install 'alfw[nequix]'",
     "pyscf": "pip install 'alfw[pyscf]'",
     "tblite": "pip install 'alfw[xtb]'",

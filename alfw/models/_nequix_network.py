@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from nequix.model import Nequix, save_model
+from numpy.typing import NDArray
 
 from alfw.core.errors import TrainingError
 from alfw.models._jax import foreign_code
@@ -26,6 +27,7 @@ from alfw.models.graphs import Graphs
 
 Params = Any  # a pytree with the arrays of a network
 Array = jax.Array
+HEADS = "alfw_heads"  # key of a header: how many readouts follow the network
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,25 @@ class Program:
 
         return atom_energies
 
+    @cached_property
+    def atom_features(self) -> Callable[..., Array]:
+        """``f(params, vectors, species, senders, receivers) -> (N, D)``: what the readout sees of each atom.
+
+        Scalars of the last layer; arguments as in `JaxPotential`. Source: the steps of `Nequix.node_energies`.
+        """
+
+        def atom_features(
+            params: Params, vectors: Array, species: Array, senders: Array, receivers: Array
+        ) -> Array:
+            with foreign_code():
+                network = eqx.tree_at(lambda m: m.readout, self.network(params), lambda features: features)
+                raw = network.node_energies(vectors, species, senders, receivers)
+            return (
+                raw - self.spec.shift
+            ) / self.spec.scale  # it scales and shifts what it takes for energies
+
+        return atom_features
+
 
 @lru_cache(maxsize=16)
 def program(spec: Spec) -> Program:
@@ -158,16 +179,39 @@ def virial(vectors: Array, gradient: Array) -> Array:
     return 0.5 * (w + w.transpose(0, 2, 1))
 
 
-def save(path: Path, spec: Spec, network: Nequix, reference: dict[int, float]) -> None:
-    """Write a ``.nqx`` that Nequix itself reads: total energies, `reference` (eV) being its atomic energies."""
+def save(
+    path: Path,
+    spec: Spec,
+    network: Nequix,
+    reference: dict[int, float],
+    heads: NDArray[np.float64] | None = None,
+) -> None:
+    """Write a ``.nqx`` that Nequix itself reads: total energies, `reference` (eV) being its atomic energies.
+
+    `heads` (K, D), the readouts of a shallow ensemble, follow the network, where Nequix does not look.
+    """
     energies = [reference[z] for z in spec.atomic_numbers]
     network = eqx.tree_at(lambda m: m.atom_energies, network, jnp.asarray(energies, jnp.float32))
     header = asdict(spec) | {"atom_energies": {str(z): reference[z] for z in spec.atomic_numbers}}
+    if heads is not None:
+        header |= {HEADS: len(heads)}
     save_model(str(path), network, header)
+    if heads is not None:
+        with open(path, "ab") as file:
+            np.save(file, heads.astype(np.float64), allow_pickle=False)
 
 
-def load(path: Path) -> tuple[Spec, Params, dict[int, float]]:
-    """Spec, arrays (atomic energies zeroed) and reference energies (eV) of a ``.nqx``.
+class Weights(NamedTuple):
+    """What a ``.nqx`` holds: `params` with atomic energies zeroed, `reference` (eV), `heads` (K, D) or None."""
+
+    spec: Spec
+    params: Params
+    reference: dict[int, float]
+    heads: NDArray[np.float64] | None
+
+
+def load(path: Path) -> Weights:
+    """The content of a ``.nqx``.
 
     Raises
     ------
@@ -179,6 +223,7 @@ def load(path: Path) -> tuple[Spec, Params, dict[int, float]]:
             header = json.loads(file.readline())
             spec = Spec.from_header(header, path)
             network = eqx.tree_deserialise_leaves(file, program(spec).template)
+            heads = np.load(file, allow_pickle=False) if HEADS in header else None
     except (OSError, ValueError, RuntimeError, EOFError, TypeError) as error:
         raise TrainingError(
             f"{path}: cannot be read as a Nequix model: {str(error).splitlines()[0]}"
@@ -187,7 +232,14 @@ def load(path: Path) -> tuple[Spec, Params, dict[int, float]]:
     exact = {int(z): float(e) for z, e in (header.get("atom_energies") or {}).items()}
     reference = {z: exact.get(z, float(stored[i])) for i, z in enumerate(spec.atomic_numbers)}
     network = eqx.tree_at(lambda m: m.atom_energies, network, jnp.zeros_like(network.atom_energies))
-    return spec, program(spec).arrays(network), reference
+    return Weights(spec, program(spec).arrays(network), reference, heads)
+
+
+def with_readout(params: Params, weights: NDArray[np.float64]) -> Params:
+    """The network's arrays with other weights (D,) in the last, linear layer."""
+    leaves, tree = jax.tree.flatten(params.readout)
+    replaced = jnp.asarray(weights, leaves[0].dtype).reshape(leaves[0].shape)
+    return eqx.tree_at(lambda p: p.readout, params, jax.tree.unflatten(tree, [replaced, *leaves[1:]]))
 
 
 def stacked(members: Sequence[Params]) -> Params:

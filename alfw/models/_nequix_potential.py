@@ -20,7 +20,17 @@ from alfw.core.neighbours import neighbours
 from alfw.core.records import Prediction
 from alfw.core.reference import reference_sums
 from alfw.models._jax import use_compilation_cache
-from alfw.models._nequix_network import Program, energy_and_gradient, load, program, stacked, virial
+from alfw.models._nequix_network import (
+    Params,
+    Program,
+    Weights,
+    energy_and_gradient,
+    load,
+    program,
+    stacked,
+    virial,
+    with_readout,
+)
 from alfw.models.graphs import Graphs, Shape, atom_bucket, bucket, species_index, stack
 
 CPU_ATOMS, GPU_ATOMS = 256, 16384  # atoms in a batch: what fits a core's cache, what fills a GPU
@@ -40,6 +50,13 @@ class Block(NamedTuple):
     energy: jax.Array  # (K, b)
     forces: jax.Array  # (K, b, n, 3)
     virial: jax.Array | None  # (K, b, 3, 3)
+
+
+def spread_out(member: Weights) -> list[Params]:
+    """The networks that a file stands for: itself, or one for each readout of its shallow ensemble."""
+    if member.heads is None:
+        return [member.params]
+    return [with_readout(member.params, head) for head in member.heads]
 
 
 @lru_cache(maxsize=16)
@@ -63,7 +80,7 @@ def evaluator(program_: Program, periodic: bool, at_once: bool) -> Callable[...,
 
 
 class NequixPotential:
-    """K Nequix members (see `core.protocols.JaxPotential`).
+    """K Nequix members, or the K readouts of a shallow ensemble (see `core.protocols.JaxPotential`).
 
     Attributes
     ----------
@@ -88,13 +105,14 @@ class NequixPotential:
         use_compilation_cache()
         if not weights:
             raise TrainingError("an ensemble needs at least one member: no weights were given")
-        specs, params, references = zip(*map(load, weights), strict=True)
-        for path, spec, reference in zip(weights, specs, references, strict=True):
-            if spec != specs[0] or reference != references[0]:
+        members = [load(path) for path in weights]
+        for path, member in zip(weights, members, strict=True):
+            if member.spec != members[0].spec or member.reference != members[0].reference:
                 raise TrainingError(
                     f"{path} and {weights[0]} are not members of one ensemble: their headers differ"
                 )
-        self._program = program(specs[0])
+        self._program = program(members[0].spec)
+        params = [each for member in members for each in spread_out(member)]
         self._params = stacked(params)
         gpu = jax.default_backend() == "gpu"
         self._at_once = gpu if at_once is None else at_once
@@ -102,10 +120,10 @@ class NequixPotential:
         self._atoms_per_batch = atoms_per_batch or (GPU_ATOMS if gpu else CPU_ATOMS)
         self._shapes: list[Shape] = []
         self._compiled: set[tuple[Any, ...]] = set()
-        self.species: tuple[int, ...] = specs[0].atomic_numbers
-        self.cutoff_A: float = specs[0].cutoff
-        self.members: int = len(weights)
-        self.reference_eV: dict[int, float] = references[0]
+        self.species: tuple[int, ...] = members[0].spec.atomic_numbers
+        self.cutoff_A: float = members[0].spec.cutoff
+        self.members: int = len(params)
+        self.reference_eV: dict[int, float] = members[0].reference
 
     def atom_energy_function(self) -> tuple[Callable[..., Any], Any]:
         """See `JaxPotential`."""

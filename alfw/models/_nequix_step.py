@@ -33,6 +33,14 @@ class State(NamedTuple):
     step: Array
 
 
+class Kept(NamedTuple):
+    """The averaged weights to keep, and the step they are from."""
+
+    params: Params
+    step: int
+    valid_loss: float
+
+
 class Residuals(NamedTuple):
     """Prediction minus label: energy (B,) eV, forces (B, n, 3) eV/Å (0 where not free), virial (B, 3, 3) eV."""
 
@@ -125,9 +133,8 @@ class Trainer:
         adamw = optax.adamw(schedule, weight_decay=o.weight_decay, mask=weight_decay_mask)
         return optax.chain(optax.clip_by_global_norm(o.clip_norm), adamw)
 
-    def start(self, seed: int) -> State:
-        """Random weights of this seed."""
-        params = self.program.arrays(self.program.spec.build(seed))
+    def begin(self, params: Params) -> State:
+        """The state before the first step."""
         with foreign_code():
             return State(params, self.optimiser.init(params), params, jnp.zeros((), jnp.int32))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,45 +17,54 @@ from numpy.typing import NDArray
 from alfw.core.errors import TrainingError
 from alfw.core.ids import derive_seed
 from alfw.core.records import Resources, TrainingData
+from alfw.models import _nequix_resume as resume
 from alfw.models._jax import device, use_compilation_cache
 from alfw.models._nequix_data import Dataset, dataset
+from alfw.models._nequix_heads import heads
 from alfw.models._nequix_network import Params, Spec, program, save
-from alfw.models._nequix_step import CHUNK, ErrorSums, Trainer, trainer
+from alfw.models._nequix_start import bootstrapped, first_weights, spec_of, steps_of, with_rate
+from alfw.models._nequix_step import CHUNK, ErrorSums, Kept, State, Trainer, trainer
 from alfw.models.nequix import NequixModel, NequixTraining
+from alfw.models.schedule import batch_indices
 from alfw.models.statistics import check_finite
 
-WEIGHTS, METRICS = "member.nqx", "metrics.json"
-MLP_INIT_SCALE = 4.0  # Nequix's own default
+WEIGHTS, METRICS, STATE, LAST_GOOD = "member.nqx", "metrics.json", "state.npz", "last_good.nqx"
 Progress = Callable[[str], None] | None
 
 
-class Kept(NamedTuple):
-    """The averaged weights to keep, and the step they are from."""
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One member to train.
 
-    params: Params
-    step: int
-    valid_loss: float
+    Attributes
+    ----------
+    machine : Trainer
+    data : Dataset
+    order : (M,) int64
+        Rows of the training side, some more than once if it is a bootstrap sample.
+    steps, seed : int
+    state_file : Path
+        Where the state is kept now and then, and found again.
+    """
 
+    machine: Trainer
+    data: Dataset
+    order: NDArray[np.int64]
+    steps: int
+    seed: int
+    state_file: Path
+    progress: Progress = None
+    keep: Callable[[Path, int], None] | None = None
 
-def spec_of(model: NequixModel, statistics: dict[str, Any]) -> Spec:
-    """The network that the options and the shared statistics describe."""
-    return Spec(
-        atomic_numbers=tuple(sorted(statistics["species"])),
-        hidden_irreps=model.hidden_irreps,
-        lmax=model.lmax,
-        cutoff=model.cutoff_A,
-        n_layers=model.n_layers,
-        radial_basis_size=model.radial_basis_size,
-        radial_mlp_size=model.radial_mlp_size,
-        radial_mlp_layers=model.radial_mlp_layers,
-        radial_polynomial_p=model.radial_polynomial_p,
-        mlp_init_scale=MLP_INIT_SCALE,
-        index_weights=model.index_weights,
-        layer_norm=model.layer_norm,
-        shift=0.0,
-        scale=float(statistics["scale_eV"]),
-        avg_n_neighbors=float(statistics["avg_n_neighbors"]),
-    )
+    @property
+    def options(self) -> NequixTraining:
+        """How it is trained."""
+        return self.machine.options
+
+    @property
+    def choose(self) -> bool:
+        """Whether the valid side says which average is kept."""
+        return self.data.n_valid > 0 and self.data.n_train >= self.options.keep_best_from
 
 
 def reference_of(statistics: dict[str, Any]) -> dict[int, float]:
@@ -65,13 +76,20 @@ def initialise(model: NequixModel, statistics: dict[str, Any], seed: int, workdi
     """Write one untrained member; see `NequixModel.initialise`."""
     use_compilation_cache()
     workdir.mkdir(parents=True, exist_ok=True)
-    spec = spec_of(model, statistics)
+    spec = spec_of(model, statistics, None)
     save(workdir / WEIGHTS, spec, spec.build(seed), reference_of(statistics))
     return workdir / WEIGHTS
 
 
 def train(
-    model: NequixModel, data: TrainingData, seed: int, workdir: Path, resources: Resources, progress: Progress
+    model: NequixModel,
+    data: TrainingData,
+    seed: int,
+    start: Path | None,
+    workdir: Path,
+    resources: Resources,
+    progress: Progress,
+    keep: Callable[[Path, int], None] | None = None,
 ) -> Path:
     """Train and write one member; see `NequixModel.train`."""
     began = time.perf_counter()
@@ -79,56 +97,131 @@ def train(
     if not data.train:
         raise TrainingError("no training labels: add labelled frames to the train side")
     check_finite([*data.train, *data.valid])
-    statistics = dict(data.statistics) if data.statistics is not None else model.statistics(data)
-    spec, reference = spec_of(model, statistics), reference_of(statistics)
-    arrays = dataset(data.train, data.valid, spec.atomic_numbers, reference, spec.cutoff)
-    with jax.default_device(device(resources.device)):
-        machine = trainer(program(spec), model.training)
-        kept = _fit(machine, arrays, seed, model.training, progress)
-        metrics = _metrics(machine, kept, arrays, model.training)
+    statistics = dict(data.statistics) if data.statistics is not None else model.statistics(data, start)
+    model = with_rate(model, statistics)
     workdir.mkdir(parents=True, exist_ok=True)
-    save(workdir / WEIGHTS, spec, program(spec).network(kept.params), reference)
+    spec, reference = spec_of(model, statistics, start), reference_of(statistics)
+    with jax.default_device(device(resources.device)):
+        job = _job(model, data, spec, reference, seed, start, workdir / STATE, progress, keep)
+        try:
+            kept = fit(job, first_weights(model, spec, start, seed))
+        except DivergedTraining as error:
+            raise _with_last_good(error, job, data, spec, reference, workdir / LAST_GOOD) from None
+        metrics = _metrics(job, kept)
+        readouts = heads(program(spec), kept.params, job.data, model.heads, seed) if model.heads else None
+    save(workdir / WEIGHTS, spec, program(spec).network(kept.params), reference, readouts)
     metrics |= {"seed": seed, "wall_s": time.perf_counter() - began}
     (workdir / METRICS).write_text(json.dumps(metrics, indent=1))
     return workdir / WEIGHTS
 
 
-def _fit(machine: Trainer, data: Dataset, seed: int, options: NequixTraining, progress: Progress) -> Kept:
-    """The averaged weights after the last step, or the best ones on the valid side when that is worth trusting."""
-    choose = data.n_valid > 0 and data.n_train >= options.keep_best_from
-    state = machine.start(seed)
-    kept: Kept | None = None
-    batches = batch_indices(data.n_train, options.batch_size, derive_seed(seed, "order"))
-    for first in range(0, options.steps, CHUNK):
-        count = min(CHUNK, options.steps - first)
+def _job(
+    model: NequixModel,
+    data: TrainingData,
+    spec: Spec,
+    reference: dict[int, float],
+    seed: int,
+    start: Path | None,
+    state_file: Path,
+    progress: Progress = None,
+    keep: Callable[[Path, int], None] | None = None,
+) -> Job:
+    """All that `fit` needs."""
+    arrays = dataset(data.train, data.valid, spec.atomic_numbers, reference, spec.cutoff)
+    order = np.arange(arrays.n_train)
+    if bootstrapped(model, start):
+        order = np.random.default_rng(derive_seed(seed, "bootstrap")).choice(order, len(order))
+    steps = steps_of(model, start)
+    options = model.training.model_copy(update={"steps": steps})
+    return Job(trainer(program(spec), options), arrays, order, steps, seed, state_file, progress, keep)
+
+
+def final_loss(
+    model: NequixModel, data: TrainingData, statistics: dict[str, Any], start: Path | None
+) -> float:
+    """Loss on the valid side after a short training (`data.valid` must not be empty); NaN where it diverged."""
+    spec, reference = spec_of(model, statistics, start), reference_of(statistics)
+    job = _job(model, data, spec, reference, 0, start, Path(os.devnull))
+    try:
+        kept = fit(job, first_weights(model, spec, start, 0))
+    except DivergedTraining:
+        return float("nan")
+    return _errors(job.machine, kept.params, job.data, valid=True).loss
+
+
+def fit(job: Job, params: Params) -> Kept:
+    """The averaged weights after the last step, or the best ones on the valid side when that is worth trusting.
+
+    Raises
+    ------
+    DivergedTraining
+        The loss is not finite.
+    """
+    machine, options = job.machine, job.options
+    saved = resume.read(job.state_file, machine.begin(params))
+    state, kept, first, idle = saved if saved is not None else (machine.begin(params), None, 0, 0)
+    batches = batch_indices(len(job.order), options.batch_size, derive_seed(job.seed, "order"))
+    for _ in range(first):
+        next(batches)
+    clock = resume.Clock()
+    for step in range(first, job.steps, CHUNK):
+        count = min(CHUNK, job.steps - step)
         index = np.stack(
             [next(batches) if i < count else np.zeros(options.batch_size, int) for i in range(CHUNK)]
         )
-        state, loss = machine.advance(state, data.rows(index), count)
-        step, mean = first + count, float(loss)
-        if not np.isfinite(mean):
-            raise TrainingError(
-                f"training diverged before step {step}: lower training.learning_rate, or look for absurd labels"
+        before = state
+        state, loss = machine.advance(state, job.data.rows(job.order[index]), count)
+        if not np.isfinite(float(loss)):
+            raise DivergedTraining(
+                step + _first_bad(job, before, index[:count]), job.order[index], kept, step
             )
-        valid = _errors(machine, state.average, data, valid=True).loss if choose else np.nan
-        if kept is None or not choose or valid < kept.valid_loss:
-            kept = Kept(state.average, step, valid)
-        if progress is not None:
-            progress(
-                f"step {step}/{options.steps}, loss {mean:.4g}" + (f", valid {valid:.4g}" if choose else "")
-            )
+        valid = _errors(machine, state.average, job.data, valid=True).loss if job.choose else np.nan
+        better = kept is None or not job.choose or valid < kept.valid_loss
+        kept, idle = (Kept(state.average, step + count, valid), 0) if better else (kept, idle + 1)
+        _tell(job, step + count, float(loss), valid)
+        if options.patience is not None and idle >= options.patience:
+            break
+        if job.keep is not None and clock.due():
+            resume.write(job.state_file, state, kept, step + count, idle)
+            job.keep(job.state_file, step + count)
     return kept  # type: ignore[return-value]  # steps >= 1
 
 
-def batch_indices(n: int, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Endless (size,) batches cut from one permutation of n frames after another: every batch is full."""
-    rng = np.random.default_rng(seed)
-    left = np.empty(0, np.int64)
-    while True:
-        while len(left) < size:
-            left = np.concatenate([left, rng.permutation(n)])
-        yield left[:size]
-        left = left[size:]
+def _tell(job: Job, step: int, loss: float, valid: float) -> None:
+    """One line of progress."""
+    if job.progress is not None:
+        more = f", valid {valid:.4g}" if job.choose else ""
+        job.progress(f"step {step}/{job.steps}, loss {loss:.4g}{more}")
+
+
+def _first_bad(job: Job, state: State, index: NDArray[np.int64]) -> int:
+    """Which of these steps is the first with a loss that is not finite."""
+    for i in range(len(index)):
+        stacked = np.repeat(index[i : i + 1], CHUNK, axis=0)
+        state, loss = job.machine.advance(state, job.data.rows(job.order[stacked]), 1)
+        if not np.isfinite(float(loss)):
+            return i
+    return 0
+
+
+class DivergedTraining(Exception):
+    """The loss became NaN or infinite in a step: its number, rows of its chunk, and what was good before."""
+
+    def __init__(self, step: int, rows: NDArray[np.int64], kept: Kept | None, chunk: int) -> None:
+        super().__init__(step)
+        self.step, self.rows, self.kept = step, rows[step - chunk], kept
+
+
+def _with_last_good(
+    error: DivergedTraining, job: Job, data: TrainingData, spec: Spec, reference: dict[int, float], path: Path
+) -> TrainingError:
+    """What the user is told; the weights of before are saved first."""
+    frames = ", ".join(dict.fromkeys(data.train[int(row)].frame.id[:12] for row in error.rows))
+    what = f"training diverged in step {error.step + 1} of {job.steps}, batch of frames {frames}"
+    if error.kept is not None:
+        save(path, spec, program(spec).network(error.kept.params), reference)
+        what += f"; the weights of step {error.kept.step} are in {path}"
+    return TrainingError(f"{what}: lower training.learning_rate, or look for absurd labels among them")
 
 
 def _errors(machine: Trainer, params: Params, data: Dataset, valid: bool) -> ErrorSums:
@@ -143,12 +236,13 @@ def _errors(machine: Trainer, params: Params, data: Dataset, valid: bool) -> Err
     return total
 
 
-def _metrics(machine: Trainer, kept: Kept, data: Dataset, options: NequixTraining) -> dict[str, Any]:
+def _metrics(job: Job, kept: Kept) -> dict[str, Any]:
     """What ``metrics.json`` says of a member; without a valid side its entries are None."""
+    data = job.data
     metrics: dict[str, Any] = {"n_train": data.n_train, "n_valid": data.n_valid}
-    metrics |= {"steps": options.steps, "kept_step": kept.step}
+    metrics |= {"steps": job.steps, "kept_step": kept.step, "learning_rate": job.options.learning_rate}
     for side, there in (("train", True), ("valid", data.n_valid > 0)):
-        sums = _errors(machine, kept.params, data, valid=side == "valid") if there else None
+        sums = _errors(job.machine, kept.params, data, valid=side == "valid") if there else None
         metrics[f"{side}_force_rmse_eV_per_A"] = None if sums is None else sums.force_rmse
         metrics[f"{side}_energy_rmse_eV_per_atom"] = None if sums is None else sums.energy_rmse
     return metrics

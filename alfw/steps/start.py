@@ -181,6 +181,7 @@ def _import(ctx: Context) -> Outcome:
         "to_label": ctx.put_json(to_label),
         "spot": ctx.put_json({entries[i].frame.id: _numbers(entries[i].label) for i in spot}),
         "files": _store_files(ctx),
+        "checkpoint": _store_checkpoint(ctx),
         "note": data.note,
     }
     counts = {side: sum(e.side == side for e in entries) for side in ("train", "valid", "test")}
@@ -209,6 +210,22 @@ def _store_files(ctx: Context) -> list[dict[str, Any]]:
             for path in expand_paths(sampler.paths):
                 stored.append({"part": part, "name": path.name, "blob": ctx.store.put_file(path)})
     return stored
+
+
+def _store_checkpoint(ctx: Context) -> str | None:
+    """Blob of the checkpoint that the model starts from, so that workers elsewhere have it.
+
+    Raises
+    ------
+    ConfigError
+        It is not there any more.
+    """
+    named = getattr(ctx.plugins.model, "start_from", None)
+    if named is None:
+        return None
+    if not Path(named).is_file():
+        raise ConfigError(f"model.start_from: {named} is not there: start the campaign where it is")
+    return ctx.store.put_file(Path(named))
 
 
 def absolute_paths(raw: Mapping[str, Any], base: Path) -> dict[str, Any]:
@@ -243,13 +260,14 @@ def absolute_paths(raw: Mapping[str, Any], base: Path) -> dict[str, Any]:
             else s
             for s in raw["sample"]
         ]
-    if isinstance(raw.get("label"), Mapping):
-        raw["label"] = _with_files(raw["label"], base)
+    for section, group in (("label", "alfw.labelers"), ("model", "alfw.models")):
+        if isinstance(raw.get(section), Mapping):
+            raw[section] = _with_files(raw[section], base, section, group)
     return raw
 
 
-def _with_files(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The labeler's options with the user's decks read in and other files pinned, so that workers need none of them.
+def _with_files(options: Mapping[str, Any], base: Path, section: str, group: str) -> dict[str, Any]:
+    """The plug-in's options with the user's decks read in and other files pinned, so that workers need none of them.
 
     Raises
     ------
@@ -257,12 +275,12 @@ def _with_files(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
         A file is missing or unreadable. What else is wrong with the section is said when it is validated.
     """
     try:
-        labeler = plugin_class("alfw.labelers", str(options.get("kind")))
+        plugin = plugin_class(group, str(options.get("kind")))
     except PluginError:
         return dict(options)
-    if not isinstance(labeler, NamesFiles):
+    if not isinstance(plugin, NamesFiles):
         return dict(options)
     try:
-        return labeler.with_files(options, base)
+        return plugin.with_files(options, base)
     except DataError as error:
-        raise ConfigError(f"label: {error}") from None
+        raise ConfigError(f"{section}: {error}") from None

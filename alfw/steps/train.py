@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from alfw.core.records import TrainingData
@@ -12,6 +13,8 @@ from alfw.core.reference import composition_rank
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import labeled, rows_of
 from alfw.steps.ensemble import ensemble_id, model_identity
+
+STATE = "state.npz"  # of a training that was cut off, by the contract of `Model.train`
 
 
 def run(ctx: Context, members: Sequence[int]) -> list[dict[str, Any]]:
@@ -37,7 +40,33 @@ def training_data(ctx: Context) -> TrainingData:
     train = labeled(ctx, [row for row in rows if row.side == "train"])
     valid = labeled(ctx, [row for row in rows if row.side == "valid"])
     data = TrainingData(train, valid)
-    return TrainingData(train, valid, _lineage(ctx, data) or ctx.plugins.model.statistics(data))
+    known = _lineage(ctx, data)
+    return TrainingData(train, valid, known or ctx.plugins.model.statistics(data, _checkpoint(ctx)))
+
+
+def _checkpoint(ctx: Context) -> Path | None:
+    """The foundation checkpoint of the campaign, in the working folder; None where it has none."""
+    blob = ctx.result("start", round=0)["outputs"].get("checkpoint")
+    if blob is None:
+        return None
+    path = ctx.workdir / f"checkpoint{Path(ctx.plugins.model.start_from).suffix}"  # type: ignore[attr-defined]
+    if not path.exists():
+        ctx.store.save_blob(blob, path)
+    return path
+
+
+def _start(ctx: Context, k: int, data: TrainingData) -> Path | None:
+    """What member k starts from: itself in the round before where the model wants that, else the checkpoint.
+
+    A new lineage, with other statistics, does not start from a member of the old one.
+    """
+    if ctx.round > 0 and getattr(ctx.plugins.model, "warm_start", False):
+        before = ctx.store.get_ensemble(ctx.result("train", round=ctx.round - 1)["outputs"]["ensemble"])
+        if before["statistics"] == data.statistics:
+            path = ctx.workdir / f"before_{k}{before['suffix']}"
+            ctx.store.save_blob(ctx.result("train", k, round=ctx.round - 1)["outputs"]["member"], path)
+            return path
+    return _checkpoint(ctx)
 
 
 def _lineage(ctx: Context, data: TrainingData) -> dict[str, Any] | None:
@@ -58,14 +87,21 @@ def _train(ctx: Context, k: int, data: TrainingData) -> Outcome:
     seeds = [ctx.seed("train", j) for j in range(model.members)]
     ensemble = ensemble_id(ctx, dataset, seeds)
     began = time.perf_counter()
-    ctx.progress(f"training member {k + 1}/{model.members} on {len(data.train)} labels")
+    workdir = ctx.workdir / f"member_{k}"
+    workdir.mkdir(parents=True, exist_ok=True)
+    cut_off = store.get_checkpoint(ensemble, k)
+    if cut_off is not None:
+        store.save_blob(cut_off[0], workdir / STATE)
+    went_on = "" if cut_off is None else f", from step {cut_off[1]} on"
+    ctx.progress(f"training member {k + 1}/{model.members} on {len(data.train)} labels{went_on}")
     weights = model.train(
         data,
         seed=seeds[k],
-        start=None,
-        workdir=ctx.workdir / f"member_{k}",
+        start=_start(ctx, k, data),
+        workdir=workdir,
         resources=ctx.resources("train").resources(),
         progress=ctx.progress,
+        keep=lambda path, step: store.put_checkpoint(ensemble, k, store.put_file(path), step),
     )
     metrics_file = weights.parent / "metrics.json"
     metrics = json.loads(metrics_file.read_text()) if metrics_file.exists() else {}
