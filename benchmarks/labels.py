@@ -146,7 +146,7 @@ def _labels(pad: LaunchPad, cfg: CampaignConfig, frames: list[Frame]) -> int:
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("-o", "--output", type=lambda text: Path(text).resolve())
     parser.add_argument("--number", type=int, default=1000, help="labels of the packed Firework")
     parser.add_argument("--external", type=int, default=100, help="labels of the program")
     arguments = parser.parse_args()

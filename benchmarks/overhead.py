@@ -82,7 +82,7 @@ def fireworks(cfg: CampaignConfig, pad: LaunchPad) -> list[float]:
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("-o", "--output", type=lambda text: Path(text).resolve())
     arguments = parser.parse_args()
     quiet()
     with tempfile.TemporaryDirectory() as name:
