@@ -98,6 +98,8 @@ def about_mass_centre(dipole: Float, frame: Frame) -> Float:
 
     μ(R) = μ(0) − q R; for neutral frames both are the same.
     """
+    if frame.charge == 0:
+        return np.asarray(dipole, np.float64)
     centre = np.average(frame.positions, axis=0, weights=frame.masses)
     return np.asarray(dipole, np.float64) - frame.charge * centre
 
