@@ -49,7 +49,7 @@ def read(path: Path, like: State) -> tuple[State, Kept, int, int] | None:
     """
     leaves, tree = jax.tree.flatten((like, like.params))
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             numbers = file["numbers"]
             found = [file[f"leaf{i}"] for i in range(len(leaves))]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

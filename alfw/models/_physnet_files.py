@@ -53,7 +53,7 @@ def load(path: Path) -> Weights:
         It is missing, damaged, pickled or of another format.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             flat = {
                 name.removeprefix("params/"): jnp.asarray(file[name]) for name in file.files if "/" in name
