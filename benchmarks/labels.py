@@ -7,29 +7,18 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
-from ase.build import molecule
-from fireworks import FWorker, LaunchPad
-from fireworks.core.rocket_launcher import launch_rocket
+from fireworks import LaunchPad
+from label_campaigns import campaign, database, ethanols, label_fireworks, labelled
 from machine import describe_machine
 
-from alfw.cli.work import quiet
-from alfw.config import CampaignConfig
 from alfw.core.frame import Frame
 from alfw.core.units import BOHR_A, HARTREE_eV, KB_eV_PER_K
-from alfw.io.frames import write_extxyz
-from alfw.io.imported import Imported
-from alfw.store import Store, server
-from alfw.store.mongod import find_mongod
-from alfw.workflow import control
 
 GOAL_MS, GOAL_RATIO = 150.0, 0.6
 # Stands for PySCF: reads its input, leaves a result of ethanol, and notes how long it took from first to last line.
@@ -44,41 +33,6 @@ json.dump(numbers, open("result.json", "w"))
 print("scf cycle 1 energy -154.5\\n" * 2000)
 open({log!r}, "a").write(f"{{time.perf_counter() - began}}\\n")
 """
-
-
-def ethanols(number: int, seed: int) -> list[Frame]:
-    """Rattled ethanol molecules."""
-    atoms, rng = molecule("CH3CH2OH"), np.random.default_rng(seed)
-    moves = rng.normal(scale=0.03, size=(number, 9, 3))
-    return [Frame.from_atoms(atoms).moved(atoms.positions + move) for move in moves]
-
-
-def campaign(folder: Path, name: str, frames: list[Frame], label: Mapping[str, Any]) -> CampaignConfig:
-    """A campaign whose start labels these frames."""
-    write_extxyz(folder / f"{name}.extxyz", [Imported(frame) for frame in frames])
-    sampler = {"kind": "jaxmd", "temperatures_K": [300], "walkers": 1, "n_steps": 1, "keep_every": 1}
-    return CampaignConfig(
-        {
-            "schema_version": 1,
-            "name": name,
-            "data": {"initial": [{"path": str(folder / f"{name}.extxyz"), "theory": "ignore"}]},
-            "model": {"kind": "nequix"},
-            "sample": [sampler],
-            "select": {"kind": "random"},
-            "label": dict(label),
-        }
-    )
-
-
-def label_fireworks(pad: LaunchPad, cfg: CampaignConfig) -> list[float]:
-    """Seconds of each label Firework of the campaign's start, from look-up to completion."""
-    control.start(pad, cfg, {}, lambda text: None)
-    worker, seconds = FWorker(), []
-    while pad.fireworks.find_one({"state": "READY", "name": {"$regex": "^label"}}):
-        began = time.perf_counter()
-        launch_rocket(pad, worker)
-        seconds.append(time.perf_counter() - began)
-    return seconds
 
 
 def bare(frames: list[Frame]) -> float:
@@ -107,7 +61,7 @@ def packed(pad: LaunchPad, folder: Path, number: int) -> dict[str, Any]:
     alone = (before + after) / 2  # whatever else the machine does, it did before and after
     ratio = alone / seconds
     return {
-        "labels": _labels(pad, cfg, frames),
+        "labels": labelled(pad, cfg, frames),
         "labels_per_s": round(number / seconds, 1),
         "bare_loop_per_s": round(number / alone, 1),
         "bare_loop_seconds": [round(before, 3), round(after, 3)],
@@ -129,18 +83,13 @@ def external(pad: LaunchPad, folder: Path, number: int) -> dict[str, Any]:
     own = [float(line) for line in log.read_text().split()]
     each = 1e3 * (seconds - sum(own)) / number
     return {
-        "labels": _labels(pad, cfg, frames),
+        "labels": labelled(pad, cfg, frames),
         "ms_per_label": round(1e3 * seconds / number, 2),
         "ms_of_the_program_median": round(1e3 * statistics.median(own), 2),
         "overhead_ms_per_label": round(each, 2),
         "goal_ms": GOAL_MS,
         "reached": each <= GOAL_MS,
     }
-
-
-def _labels(pad: LaunchPad, cfg: CampaignConfig, frames: list[Frame]) -> int:
-    theory = cfg.plugins(None).labeler.theory().id
-    return len(Store.from_launchpad(pad).labelled([frame.id for frame in frames], theory))
 
 
 def main() -> None:
@@ -150,22 +99,13 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=1000, help="labels of the packed Firework")
     parser.add_argument("--external", type=int, default=100, help="labels of the program")
     arguments = parser.parse_args()
-    quiet()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.chdir(folder)
-        database = server.start(folder, find_mongod())
-        try:
-            pad = LaunchPad.from_file(str(database.launchpad))
-            control.prepare(pad)
-            result = {
-                "benchmark": "labels",
-                "packed_tblite_ethanol": packed(pad, folder, arguments.number),
-                "external_program": external(pad, folder, arguments.external),
-                "machine": describe_machine(),
-            }
-        finally:
-            server.stop(folder)
+    with database() as (pad, folder):
+        result = {
+            "benchmark": "labels",
+            "packed_tblite_ethanol": packed(pad, folder, arguments.number),
+            "external_program": external(pad, folder, arguments.external),
+            "machine": describe_machine(),
+        }
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.output:
