@@ -75,7 +75,6 @@ def test_the_lines_of_the_document(shell: Shell) -> None:
 )
 def test_every_program_has_its_suffix(shell: Shell, software: str, suffix: str, words: str) -> None:
     """`--basis 6-311G**` arrives as it was typed where no file matches."""
-    pytest.importorskip(f"alfw.labelers.{software}")
     flags = (
         f"--xyz-dir ./qm_candidates --qm-software {software} --method PBE0 --basis 6-311G** --output ./inputs"
     )
@@ -222,7 +221,6 @@ def test_launch_dft_with_a_command_of_the_site_and_templates(dft: tuple[Shell, F
 
 
 def test_the_potcar_follows_the_poscar() -> None:
-    pytest.importorskip("alfw.labelers.vasp")
     from alfw.compat.launch_dft import potcar
 
     def poscar(line: str) -> bytes:

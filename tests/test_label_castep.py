@@ -193,7 +193,7 @@ def test_decks():
     ):
         assert f"{line}\n" in param
     own = labeler(
-        library=None, otfg={"O": "2|1.1|15"}, pseudopotentials={"Si": "a/Si.usp"}, smearing_width_eV=None,
+        otfg_library=None, otfg={"O": "2|1.1|15"}, pseudopotentials={"Si": "a/Si.usp"}, smearing_width_eV=None,
         param_keywords={"grid_scale": 2}, kpoints={"grid": [2, 2, 2], "gamma": False, "shift": [0.5, 0, 0]},
     ).inputs(replace(MIXED, multiplicity=3, charge=2), Resources())  # fmt: skip
     cell, param = own["castep.cell"].decode(), own["castep.param"].decode()
@@ -210,7 +210,11 @@ def test_theory_and_options(tmp_path):
     found = CASTEPLabeler.with_files(raw, tmp_path)
     assert found["pseudopotentials"]["Si"]["sha256"] == hashlib.sha256(b"silicon").hexdigest()
     same = labeler(xc_functional="pbe", command="castep.serial castep", max_scf_cycles=9)
-    others = [labeler(library="NCP19"), labeler(cut_off_energy_eV=600), CASTEPLabeler.model_validate(found)]
+    others = [
+        labeler(otfg_library="NCP19"),
+        labeler(cut_off_energy_eV=600),
+        CASTEPLabeler.model_validate(found),
+    ]
     assert same.theory().id == labeler().theory().id
     assert len({each.theory().id for each in (labeler(), *others)}) == 4
     for wrong in ({"param_keywords": {"a b": 1}}, {"param_keywords": {"A": "1\nTASK : X"}}, {"cut_off": 3}):
@@ -224,7 +228,7 @@ def test_frames_that_it_cannot_do():
         (labeler(), molecule, InputError),
         (labeler(), replace(MIXED, multiplicity=2), ChargeError),
         (labeler(spin=False), replace(MIXED, multiplicity=3), InputError),
-        (labeler(library=None, otfg={"Si": "2|1.1"}), MIXED, BasisError),
+        (labeler(otfg_library=None, otfg={"Si": "2|1.1"}), MIXED, BasisError),
     ):
         with pytest.raises(error):
             mine.check(frame)

@@ -261,7 +261,6 @@ def test_the_log_need_not_be_text(tmp_path):
 
 def test_the_output_of_a_known_program_is_judged_as_such(tmp_path):
     """An OUTCAR that did not converge is no label, though ASE would read it."""
-    pytest.importorskip("alfw.labelers.readers.vasp")
     text = fixture("vasp/OUTCAR")
     labeler = shell("true", structure="POSCAR", result="OUTCAR")
     (tmp_path / "OUTCAR").write_bytes(text)

@@ -40,7 +40,6 @@ CODES = {
 
 @pytest.mark.parametrize("code", CODES)
 def test_molecules_there_and_back(shell: Shell, code: str) -> None:
-    pytest.importorskip(f"alfw.labelers.{code}")
     needs(code)
     options, by_hand = CODES[code]
     shell.alfw("qm", "write", "*.extxyz", *options, "-o", "in")

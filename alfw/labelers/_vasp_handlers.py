@@ -29,6 +29,8 @@ from pymatgen.io.vasp.inputs import Incar
 from alfw.labelers._judge import LOG
 from alfw.labelers._vasp_input import NEUTRAL_TAGS
 
+logger = logging.getLogger("alfw")
+
 TRIES = 4  # a handler that wants what is not allowed may know something else after that
 RESTART = ("WAVECAR", "CHGCAR")
 
@@ -148,10 +150,12 @@ class Inputs:
 
 
 def _matches(handler: ErrorHandler, folder: Path) -> bool:
-    """Whether a handler sees its error; not, where the files are too broken for it to look."""
+    """Whether a handler sees its error; not, where the files are too broken for it to look, which is told."""
     try:
         return bool(handler.check(str(folder)))
-    except Exception:
+    except Exception as error:  # whatever pymatgen stumbles over: the reader judges such files
+        what = f"{type(error).__name__}: {error}"
+        logger.warning("custodian's %s could not look at the output (%s)", type(handler).__name__, what)
         return False
 
 

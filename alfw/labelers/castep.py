@@ -58,7 +58,7 @@ class CASTEPLabeler(BaseModel):
     cut_off_energy_eV : float
     kpoints : KPoints
         ``{spacing: 0.25}`` (1/Å, 2π included) or ``{grid: [4, 4, 4]}``.
-    library : str
+    otfg_library : str
         Of pseudopotentials generated on the fly, for elements without an own entry: C19, NCP19, C9 …
     otfg : {element: str}
         Own strings for pseudopotentials generated on the fly, e.g. ``2|1.1|15|18|20|20:21(qc=7)``.
@@ -95,7 +95,7 @@ class CASTEPLabeler(BaseModel):
     xc_functional: Annotated[str, Field(min_length=1)]
     cut_off_energy_eV: Annotated[float, Field(gt=0.0)]
     kpoints: KPoints
-    library: Annotated[str, Field(min_length=1)] | None = "C19"
+    otfg_library: Annotated[str, Field(min_length=1)] | None = "C19"
     otfg: dict[Element, Value] = Field(default_factory=dict)
     pseudopotentials: Pseudopotentials = Field(default_factory=dict)
     smearing_width_eV: Annotated[float, Field(gt=0.0)] | None = 0.2
@@ -128,7 +128,7 @@ class CASTEPLabeler(BaseModel):
     def check(self, frame: Frame) -> None:
         """Raise InputError for molecules, slabs, spins that are switched off; BasisError without pseudopotential."""
         check_periodicity(frame, self.kind, molecules=False)
-        if self.library is None:
+        if self.otfg_library is None:
             check_pseudos(frame, self.otfg | self.pseudopotentials)
         if frame.multiplicity > 1:
             check_electrons(frame)
@@ -185,7 +185,7 @@ class CASTEPLabeler(BaseModel):
         named = {element: _local(pseudo.file) for element, pseudo in self.pseudopotentials.items()}
         own = {element: str(text) for element, text in self.otfg.items()} | named
         lines = [f"{element} {own[element]}" for element in _elements(frame) if element in own]
-        return lines if self.library is None else [self.library, *lines]
+        return lines if self.otfg_library is None else [self.otfg_library, *lines]
 
 
 def _elements(frame: Frame) -> list[str]:

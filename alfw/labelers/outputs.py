@@ -194,7 +194,7 @@ def labels(
                 step = step_of(known, replace(output, steps=[step]))
                 frame, matched = known, True
             except StructureError:
-                pass
+                pass  # a label of its own geometry; that none is the known frame's is refused below
         found.append((frame, _label(frame, step, output.version)))
     if known is not None and not matched:
         step_of(known, output)  # says why
