@@ -15,13 +15,14 @@ from pydantic import ValidationError
 
 from alfw.core.errors import DataError, TrainingError
 from alfw.core.frame import Frame
-from alfw.core.ids import sha256
+from alfw.core.ids import derive_seed, sha256
 from alfw.core.records import Label, Labeled, Resources, TrainingData
 from alfw.core.reference import reference_sums
 from alfw.models import _nequix_resume as resume
 from alfw.models._nequix_network import load
 from alfw.models._nequix_step import CHUNK
 from alfw.models.nequix import FINE_TUNING, NequixModel
+from alfw.models.schedule import batch_indices
 
 pytestmark = pytest.mark.slow  # each of them trains
 
@@ -164,7 +165,7 @@ def test_a_state_of_another_network_or_half_a_file_is_not_used(tmp_path):
     assert model.train(data, 0, None, tmp_path, Resources()).exists()
 
 
-def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_what_was_good(tmp_path):
+def test_a_loss_that_is_not_finite_names_the_batch(tmp_path):
     good = labels(8, 3)
     model = NequixModel(**SMALL, members=1, training={"steps": 300, "batch_size": 2, "learning_rate": 1e-2})
     bad = Labeled(
@@ -174,6 +175,21 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_what_was_good(tmp_p
     with pytest.raises(TrainingError, match="diverged in step") as caught:
         model.train(TrainingData([*good, bad], statistics=statistics), 0, None, tmp_path, Resources())
     assert bad.frame.id[:12] in str(caught.value)
+
+
+def test_a_training_that_diverges_later_leaves_its_last_good_weights(tmp_path):
+    good = labels(2 * CHUNK, 3)
+    order = batch_indices(len(good), 1, derive_seed(0, "order"))
+    late = int([next(order)[0] for _ in range(CHUNK + 50)][-1])  # the frame of a step in the second hundred
+    items = list(good)
+    items[late] = Labeled(good[late].frame, Label(1e30, good[late].label.forces * 1e30))
+    model = NequixModel(**SMALL, members=1, training={"steps": 2 * CHUNK, "batch_size": 1})
+    data = TrainingData(items, statistics=model.statistics(TrainingData(good)))
+    what = rf"diverged in step {CHUNK + 50} of {2 * CHUNK}, batch of frames {items[late].frame.id[:12]}"
+    with pytest.raises(TrainingError, match=f"{what}; the weights of step {CHUNK} are in .*last_good.nqx"):
+        model.train(data, 0, None, tmp_path, Resources())
+    assert not (tmp_path / "member.nqx").exists()
+    assert np.isfinite(error([tmp_path / "last_good.nqx"], good[:5]))
 
 
 def test_the_learning_rate_is_probed_once_for_the_lineage(tmp_path):
