@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from alfw.core.frame import Frame
+from alfw.core.frame import Float, Frame
 from alfw.core.records import (
     Attempt,
     Exploration,
@@ -54,6 +54,49 @@ class JaxPotential(Potential, Protocol):
 
         The parameters: a pytree whose leaves have a leading axis of length K; member k is ``tree.map(x[k])``.
         """
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A Potential whose per-atom features can be had, for selection."""
+
+    def features(self, frames: Sequence[Frame]) -> list[Float]:
+        """B × (n, D) float32: what the readout of the network sees of each atom; invariant under rotation.
+
+        Of an ensemble: of its first member. Of a checkpoint loaded as it was published: its frozen features.
+        """
+        ...
+
+
+@runtime_checkable
+class HasSpread(JaxPotential, Protocol):
+    """A JaxPotential that knows how far its members are apart for hardly more than the cost of one."""
+
+    def atom_spread_function(self) -> tuple[Callable[..., Any], Any]:
+        """``f(params, vectors, species, senders, receivers) -> (mean (N,) eV, members (K, N) eV)`` and its parameters.
+
+        Arguments as in `JaxPotential.atom_energy_function`; `params` has no leading axis. The members share all but
+        their last layer, so that all K cost one pass: the energy σ of a frame is the standard deviation over K of the
+        sums over its atoms.
+        """
+        ...
+
+
+@runtime_checkable
+class HasElectrostatics(Protocol):
+    """A Potential of molecules with atomic and distributed charges."""
+
+    def dipoles(self, frames: Sequence[Frame]) -> tuple[Float, Float]:
+        """(K, B, 3) e·Å about the centres of mass: of the atomic charges, and of the distributed ones."""
+        ...
+
+    def charges(self, frames: Sequence[Frame]) -> list[Float]:
+        """B × (K, n) e: atomic charges, which sum to the charge of the frame."""
+        ...
+
+    def esp(self, frame: Frame, points: Float) -> tuple[Float, Float]:
+        """(K, G) V at `points` (G, 3) Å of one molecule: of the atomic charges, and of the distributed ones."""
         ...
 
 

@@ -208,6 +208,9 @@ class Event:
         The first frame beyond the limit; None where its coordinates are not finite.
     value : float
         What was measured, in the unit of the limit.
+    dipoles : {"dipole_physnet", "dipole_dcmnet": (3,) float64}, e·Å
+        Of `good`, where the potential has charges: the mean over members of the dipole of the atomic charges, and of
+        the distributed ones.
     """
 
     reason: str
@@ -218,6 +221,7 @@ class Event:
     good: Frame
     bad: Frame | None
     value: float
+    dipoles: Mapping[str, Float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
