@@ -13,7 +13,7 @@ from alfw.core.errors import TrainingError
 from alfw.core.frame import Frame
 from alfw.core.protocols import Potential
 from alfw.core.uncertainty import force_std, frame_force_std
-from alfw.models.ensemble import load_ensemble
+from alfw.models.ensemble import load_models
 
 
 class EnsembleCalculator(Calculator):
@@ -70,7 +70,7 @@ class EnsembleCalculator(Calculator):
 
 
 def calculator(path: str | Path) -> EnsembleCalculator:
-    """An ASE calculator over the ensemble in this folder (as ``alfw export ensemble`` writes it), or one ``.nqx`` file.
+    """An ASE calculator over the ensemble in this folder (as ``alfw export ensemble`` writes it), or a file of weights.
 
     Raises
     ------
@@ -78,10 +78,6 @@ def calculator(path: str | Path) -> EnsembleCalculator:
         There is no ensemble, or it cannot be read.
     """
     folder = Path(path)
-    if folder.is_file() and folder.suffix == ".nqx":
-        from alfw.models.nequix import NequixModel
-
-        return EnsembleCalculator(NequixModel(members=1).load([folder]))
     if not folder.exists():
         raise TrainingError(f"{folder}: no such folder; alfw export ensemble NAME -o {folder} writes one")
-    return EnsembleCalculator(load_ensemble(folder))
+    return EnsembleCalculator(load_models([folder]))

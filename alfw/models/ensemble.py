@@ -163,6 +163,45 @@ def load_ensemble(directory: Path) -> Potential:
     return model.load(paths)
 
 
+# Which kind of model a file of weights is of, by its name.
+KINDS: Mapping[str, str] = {".nqx": "nequix", ".npz": "physnet"}
+
+
+def load_models(paths: Sequence[Path]) -> Potential:
+    """One ensemble of what these paths name: a folder (or ``ensemble.json``) alone, or files of members.
+
+    A folder without ``ensemble.json`` stands for the files of members in it, by name.
+
+    Raises
+    ------
+    TrainingError
+        Nothing there, files of several kinds, members that do not belong together, or a damaged file.
+    PluginError
+        Their packages are not installed.
+    """
+    if len(paths) == 1 and (paths[0].name == ENSEMBLE or (paths[0] / ENSEMBLE).is_file()):
+        return load_ensemble(paths[0])
+    files = [file for path in paths for file in _weights_in(path)]
+    kinds = {KINDS.get(file.suffix) for file in files}
+    if len(kinds) != 1 or None in kinds:
+        names = ", ".join(file.name for file in files[:5]) or "nothing"
+        raise TrainingError(
+            f"{', '.join(map(str, paths))}: {names} found, but an ensemble is one folder with {ENSEMBLE}, or"
+            f" members of one kind: {', '.join(KINDS)}"
+        )
+    model: Model = plugin_class("alfw.models", str(kinds.pop()))(members=len(files))
+    return model.load(files)
+
+
+def _weights_in(path: Path) -> list[Path]:
+    """The file itself, or the files of members in a folder, by name."""
+    if not path.exists():
+        raise TrainingError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in KINDS and not file.name.startswith("."))
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """The first line of a ``.nqx``: network options, cutoff, scale, elements, atomic energies.
 
