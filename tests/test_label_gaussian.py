@@ -21,8 +21,8 @@ from alfw.core.errors import (
 )
 from alfw.core.frame import Frame
 from alfw.core.records import Run
+from alfw.core.superposition import rotation
 from alfw.core.units import DEBYE_eA, HARTREE_eV, HARTREE_PER_BOHR_eV_PER_A
-from alfw.labelers._output import rotation
 from alfw.labelers.gaussian import GaussianLabeler
 from alfw.labelers.outputs import labels, recognise
 from alfw.labelers.readers.gaussian import READER

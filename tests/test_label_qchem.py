@@ -21,8 +21,9 @@ from alfw.core.errors import (
 )
 from alfw.core.frame import Frame
 from alfw.core.records import Run
+from alfw.core.superposition import rotation
 from alfw.core.units import HARTREE_eV, HARTREE_PER_BOHR_eV_PER_A
-from alfw.labelers._output import rotation, step_of
+from alfw.labelers._output import step_of
 from alfw.labelers.outputs import recognise
 from alfw.labelers.qchem import QChemLabeler
 from alfw.labelers.readers.qchem import READER

@@ -10,6 +10,7 @@ import numpy as np
 
 from alfw.core.errors import GradientMissingError, StructureError, UnknownLabelError
 from alfw.core.frame import Float, Frame, Int
+from alfw.core.superposition import rotation
 
 Files = Mapping[str, bytes]
 MATCH_A = 1e-4  # how far an atom of the output may be from where it was submitted
@@ -193,8 +194,7 @@ def _periodic_distance(frame: Frame, step: Step) -> float:
 def superposed(step: Step, positions: Float, charge: int) -> tuple[Step, float]:
     """The step moved and turned onto `positions` (n, 3) Å, and the largest displacement (Å) that is left.
 
-    Where it lies there already nothing is turned, so that no digit is lost. Source: W. Kabsch, Acta Cryst. A 32, 922
-    (1976), doi 10.1107/S0567739476001873.
+    Where it lies there already nothing is turned, so that no digit is lost.
     """
     away = float(np.linalg.norm(step.positions - positions, axis=1).max())
     if away <= MATCH_A:
@@ -203,14 +203,6 @@ def superposed(step: Step, positions: Float, charge: int) -> tuple[Step, float]:
     old, new = step.positions.mean(0), positions.mean(0)
     turned = turned_step(step, turn, new - old @ turn.T, charge)
     return turned, float(np.linalg.norm(turned.positions - positions, axis=1).max())
-
-
-def rotation(source: Float, target: Float) -> Float:
-    """(3, 3) proper rotation that turns `source` (n, 3), about its centre, onto `target`: r → R r."""
-    covariance = (target - target.mean(0)).T @ (source - source.mean(0))
-    left, _, right = np.linalg.svd(covariance)
-    sign = np.sign(np.linalg.det(left @ right))
-    return np.asarray(left @ np.diag([1.0, 1.0, sign]) @ right, np.float64)
 
 
 def turned_step(step: Step, turn: Float, shift: Float, charge: int) -> Step:

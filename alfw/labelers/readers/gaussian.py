@@ -14,8 +14,9 @@ import numpy as np
 
 from alfw.core.errors import NotConvergedError, UnknownLabelError
 from alfw.core.frame import Float, Int
+from alfw.core.superposition import rotation
 from alfw.core.units import BOHR_A, DEBYE_eA, HARTREE_eV, HARTREE_PER_BOHR_eV_PER_A
-from alfw.labelers._output import MATCH_A, Output, Reader, Step, rotation
+from alfw.labelers._output import MATCH_A, Output, Reader, Step
 from alfw.labelers.readers import _gaussian_route as route
 from alfw.labelers.readers._gaussian_failures import FAILURES, GENERAL
 from alfw.labelers.readers._molecular import check_balance, check_repulsion, line_at, one_level, text_of, why
