@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import ArrayLike
 
-from alfw.core.frame import Float
+from alfw.core.frame import Float, Int
 from alfw.core.records import Labeled
 
 # A bootstrap of fewer frames knows nothing of the frames it has not seen.
 MIN_FRAMES = 5
 RESAMPLES = 2000
+# Percentiles of absolute errors, and edges of their histogram: eight bins a decade, the same for every model.
+PERCENTILES = (5, 25, 50, 75, 95, 99, 99.9)
+HISTOGRAM_EDGES = 10.0 ** np.linspace(-5, 3, 65)
 
 
 def rmse(errors: Float) -> float:
@@ -51,12 +54,18 @@ class ErrorSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON data; NaN and infinities become None."""
-        return {key: _json(value) for key, value in asdict(self).items()}
+        found: dict[str, Any] = as_json(asdict(self))
+        return found
 
 
-def _json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
+def as_json(value: Any) -> Any:
+    """The same as JSON data: numpy's arrays and numbers as Python's, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return as_json(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -72,9 +81,7 @@ def summarise(items: Sequence[Labeled], energy: Float, forces: Sequence[Float]) 
     pairs = list(zip(items, energy, strict=True))
     per_atom = np.array([(predicted - item.label.energy) / len(item.frame) for item, predicted in pairs])
     errors = np.concatenate([np.empty((0, 3)), *force_errors(items, forces)])
-    numbers = np.concatenate(
-        [np.empty(0, np.int64), *(item.frame.numbers[item.frame.free] for item in items)]
-    )
+    numbers = free_numbers(items)
     return ErrorSummary(
         n_frames=len(items),
         force_rmse_eV_per_A=rmse(errors),
@@ -85,6 +92,38 @@ def summarise(items: Sequence[Labeled], energy: Float, forces: Sequence[Float]) 
             chemical_symbols[z]: rmse(errors[numbers == z]) for z in np.unique(numbers)
         },
     )
+
+
+def free_numbers(items: Sequence[Labeled]) -> Int:
+    """(N,) int64: atomic numbers of the atoms that may move, in the order of `force_errors`."""
+    return np.concatenate([np.empty(0, np.int64), *(item.frame.numbers[item.frame.free] for item in items)])
+
+
+def distribution(errors: Float) -> dict[str, Any]:
+    """How absolute errors are distributed: JSON data, in the unit of the errors.
+
+    Returns
+    -------
+    dict
+        percentiles: {"5": …, "99.9": …}; histogram: counts between `HISTOGRAM_EDGES`, what is beyond them in the
+        first and last bin. Errors that are not finite are left out.
+    """
+    size = np.abs(errors[np.isfinite(errors)])
+    if not size.size:
+        return {"percentiles": {f"{p:g}": None for p in PERCENTILES}, "histogram": None}
+    inside = np.clip(size, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+    values = np.percentile(size, PERCENTILES)
+    return {
+        "percentiles": {f"{p:g}": float(value) for p, value in zip(PERCENTILES, values, strict=True)},
+        "histogram": np.histogram(inside, HISTOGRAM_EDGES)[0].tolist(),
+    }
+
+
+def shifts(errors: Float, groups: Sequence[str]) -> dict[str, float]:
+    """The mean error of each group that has more than one: of one alone nothing would be left."""
+    names, index, counts = np.unique(np.asarray(groups, str), return_inverse=True, return_counts=True)
+    sums = np.bincount(index, errors, len(names))
+    return {str(n): float(s / c) for n, s, c in zip(names, sums, counts, strict=True) if c > 1}
 
 
 def force_errors(items: Sequence[Labeled], forces: Sequence[Float]) -> list[Float]:
@@ -120,10 +159,31 @@ def bootstrap_upper(frame_mse: ArrayLike, level: float = 0.95, seed: int = 0) ->
     ------
     Percentile bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
     """
+    resampled = _resampled(frame_mse, seed)
+    return math.inf if resampled is None else float(np.quantile(resampled, level))
+
+
+def bootstrap_interval(
+    frame_mse: ArrayLike, level: float = 0.95, seed: int = 0
+) -> tuple[float, float] | None:
+    """Lower and upper bound (eV/Å) of a force RMSE, central, from resampling whole frames; see `bootstrap_upper`.
+
+    None below `MIN_FRAMES` frames or where an error is not finite.
+    """
+    resampled = _resampled(frame_mse, seed)
+    if resampled is None:
+        return None
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resampled(frame_mse: ArrayLike, seed: int) -> Float | None:
+    """(RESAMPLES,) eV/Å: force RMSE of resampled frames; None where that says nothing."""
     squares, weights = np.reshape(np.asarray(frame_mse, np.float64), (-1, 2)).T
     n = len(squares)
     if n < MIN_FRAMES or not np.isfinite(squares).all():
-        return math.inf
+        return None
     # how often each frame is drawn, instead of which ones: (RESAMPLES, B)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    return float(np.quantile(np.sqrt(drawn @ (weights * squares) / (drawn @ weights)), level))
+    found: Float = np.sqrt(drawn @ (weights * squares) / (drawn @ weights))
+    return found
