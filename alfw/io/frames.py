@@ -6,7 +6,7 @@ Source: extended XYZ, https://github.com/libAtoms/extxyz; ASE's reading of it, `
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from alfw.core.errors import DataError
 from alfw.core.frame import Float, Frame
 from alfw.core.records import Label
+from alfw.io.hdf5 import read_hdf5
 from alfw.io.imported import Imported, has_own_masses, parse_side, text_or_none
 from alfw.io.training_npz import read_training_npz
 
@@ -57,6 +58,7 @@ def read_frames(
     multiplicity: int = 1,
     partial_pbc: Literal["vacuum"] | None = None,
     units: str | None = None,
+    prepare: Callable[[Atoms], None] | None = None,
 ) -> list[Imported]:
     """The frames of a file, in its order, with the labels, trajectories, sides and theories it carries.
 
@@ -70,7 +72,11 @@ def read_frames(
         What to do with frames periodic in one or two directions: make them fully periodic, see
         `with_vacuum`, or refuse them.
     units : {"eV", "hartree"} or None
-        Of an NPZ file without units of its own.
+        Of an NPZ or HDF5 file without units of its own.
+    refused : dict, optional
+        Gets what is wrong with frames that cannot be used, by index; None: the first one is an error.
+    prepare : callable, optional
+        Called with each of ASE's Atoms before it is taken, e.g. `alfw.io.references.ReferenceKeys`.
 
     Raises
     ------
@@ -79,15 +85,19 @@ def read_frames(
     """
     from ase.io import read  # a third of a second, which most commands can do without
 
+    from alfw.io.asedb import rows
+
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: no frames, the file is empty")
     if path.suffix == ".npz":
-        return read_training_npz(path, charge, multiplicity, units)
+        return read_training_npz(path, charge, multiplicity, units, refused)
+    if path.suffix in (".h5", ".hdf5"):
+        return read_hdf5(path, charge, multiplicity, units, refused)
     try:
-        images = read(path, index=":", do_not_split_by_at_sign=True)
+        images = rows(path) if path.suffix == ".db" else read(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # every ASE parser raises its own
         reason = (str(error).splitlines() or [""])[0]
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {reason})") from error
@@ -96,9 +106,13 @@ def read_frames(
     imported = []
     for index, atoms in enumerate(images):
         try:
+            if prepare is not None:
+                prepare(atoms)
             imported.append(_from_atoms(atoms, charge, multiplicity, partial_pbc))
         except (DataError, ValueError, TypeError) as error:
-            raise DataError(f"{path} frame {index}: {error}") from error
+            if refused is None:
+                raise DataError(f"{path} frame {index}: {error}") from error
+            refused[index] = str(error)
     return imported
 
 
@@ -137,6 +151,8 @@ def _label(atoms: Atoms, frame: Frame) -> Label | None:
         stress=_stress(results.get("stress"), atoms) if frame.pbc.all() else None,
         dipole=_optional(results.get("dipole")) if not frame.periodic else None,
         charges=_optional(results.get("charges")),
+        esp=_optional(atoms.info.get("esp")),
+        esp_points=_optional(atoms.info.get("esp_points")),
         version=str(atoms.info.get("version", "")),
     )
     if label.forces.shape != (len(frame), 3):
