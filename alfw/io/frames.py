@@ -59,13 +59,15 @@ def read_frames(
     partial_pbc: Literal["vacuum"] | None = None,
     units: str | None = None,
     prepare: Callable[[Atoms], None] | None = None,
+    refused: dict[int, str] | None = None,
 ) -> list[Imported]:
     """The frames of a file, in its order, with the labels, trajectories, sides and theories it carries.
 
     Parameters
     ----------
     path : str or Path
-        Anything ASE reads (extxyz, traj, POSCAR, …), or NPZ with the keys of `alfw.io.training_npz`.
+        Anything ASE reads (extxyz, traj, POSCAR, databases …), NPZ with the keys of `alfw.io.training_npz`, or
+        HDF5 in the layouts of `alfw.io.hdf5`.
     charge, multiplicity : int
         Of frames that do not say; a frame's own values win.
     partial_pbc : "vacuum" or None
@@ -73,10 +75,10 @@ def read_frames(
         `with_vacuum`, or refuse them.
     units : {"eV", "hartree"} or None
         Of an NPZ or HDF5 file without units of its own.
-    refused : dict, optional
-        Gets what is wrong with frames that cannot be used, by index; None: the first one is an error.
     prepare : callable, optional
         Called with each of ASE's Atoms before it is taken, e.g. `alfw.io.references.ReferenceKeys`.
+    refused : dict, optional
+        Gets what is wrong with frames that cannot be used, by index; None: the first one is an error.
 
     Raises
     ------

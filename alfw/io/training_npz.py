@@ -112,9 +112,15 @@ def _label_arrays(labels: Sequence[Label], esp_unit: str) -> Arrays:
 
 
 def read_training_npz(
-    path: str | Path, charge: int = 0, multiplicity: int = 1, units: str | None = None
+    path: str | Path,
+    charge: int = 0,
+    multiplicity: int = 1,
+    units: str | None = None,
+    refused: dict[int, str] | None = None,
 ) -> list[Imported]:
     """The frames of an NPZ file, labelled where it has E and F; what it says wins over arguments.
+
+    `refused`, if given, gets what is wrong with frames that cannot be used, by index; else the first one is an error.
 
     Raises
     ------
@@ -132,7 +138,9 @@ def read_training_npz(
             frame = frame_of(row, n, scale, {"charge": charge, "multiplicity": multiplicity})
             items.append(_imported(frame, row, scale))
         except (DataError, ValueError) as error:
-            raise DataError(f"{path} frame {index}: {error}") from error
+            if refused is None:
+                raise DataError(f"{path} frame {index}: {error}") from error
+            refused[index] = str(error)
     return items
 
 
