@@ -152,11 +152,16 @@ def unit_factors(path: Path, arrays: Arrays, units: str | None) -> dict[str, flo
         )
     factors = {}
     for key, known in FACTORS.items():
-        name = stated.get(key, UNITS[key]).lower().replace("*", "").replace(" ", "")
+        name = unit_name(stated.get(key, UNITS[key]))
         if name not in known:
             raise DataError(f"{path}: unit {stated[key]!r} of {key} is not known; known: {', '.join(known)}")
         factors[key] = known[name]
     return factors
+
+
+def unit_name(name: str) -> str:
+    """As it is compared with those of `FACTORS`."""
+    return name.lower().replace("*", "").replace(" ", "")
 
 
 def frame_of(
