@@ -61,14 +61,6 @@ class ReferenceKeys:
             values.pop("free_energy", None)
         atoms.calc = SinglePointCalculator(atoms, **values)
 
-    def said(self) -> str:
-        """Where the labels were, in one line."""
-        parts = [
-            f"energy from {energy}, forces from {forces}" + (f" ({n} frames)" if len(self.taken) > 1 else "")
-            for (energy, forces), n in self.taken.items()
-        ]
-        return "; ".join(parts)
-
 
 def _plain(atoms: Atoms) -> dict[str, Any]:
     """What a calculator left, as it stands in the file; `free_energy` where there is one."""
