@@ -11,7 +11,7 @@ import pytest
 
 from alfw.core.errors import ConfigError
 from alfw.core.records import Resources, TrainingData
-from alfw.models import _nequix_resume as resume
+from alfw.models import _resume as resume
 from alfw.models._nequix_network import load
 from alfw.models._nequix_step import CHUNK
 from alfw.models.nequix import NequixModel

@@ -18,7 +18,7 @@ from alfw.core.frame import Frame
 from alfw.core.ids import derive_seed, sha256
 from alfw.core.records import Label, Labeled, Resources, TrainingData
 from alfw.core.reference import reference_sums
-from alfw.models import _nequix_resume as resume
+from alfw.models import _resume as resume
 from alfw.models._nequix_network import load
 from alfw.models._nequix_step import CHUNK
 from alfw.models.nequix import FINE_TUNING, NequixModel

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from alfw.core.errors import TrainingError
 from alfw.core.ids import derive_seed
 from alfw.core.records import Resources, TrainingData
-from alfw.models import _nequix_resume as resume
+from alfw.models import _resume as resume
 from alfw.models._jax import device, use_compilation_cache
 from alfw.models._nequix_data import Dataset, dataset
 from alfw.models._nequix_heads import heads
@@ -158,8 +158,7 @@ def fit(job: Job, params: Params) -> Kept:
         The loss is not finite.
     """
     machine, options = job.machine, job.options
-    saved = resume.read(job.state_file, machine.begin(params))
-    state, kept, first, idle = saved if saved is not None else (machine.begin(params), None, 0, 0)
+    state, kept, first, idle = _where_it_was(job.state_file, machine.begin(params))
     batches = batch_indices(len(job.order), options.batch_size, derive_seed(job.seed, "order"))
     for _ in range(first):
         next(batches)
@@ -181,10 +180,21 @@ def fit(job: Job, params: Params) -> Kept:
         _tell(job, step + count, float(loss), valid)
         if options.patience is not None and idle >= options.patience:
             break
-        if job.keep is not None and clock.due():
-            resume.write(job.state_file, state, kept, step + count, idle)
+        if job.keep is not None and kept is not None and clock.due():
+            resume.write(
+                job.state_file, (state, kept.params), (step + count, idle, kept.step, kept.valid_loss)
+            )
             job.keep(job.state_file, step + count)
     return kept  # type: ignore[return-value]  # steps >= 1
+
+
+def _where_it_was(path: Path, begin: State) -> tuple[State, Kept | None, int, int]:
+    """State, what is kept, steps done and idle evaluations of a training cut off, else of a new one."""
+    saved = resume.read(path, (begin, begin.params))
+    if saved is None:
+        return begin, None, 0, 0
+    (state, params), (step, idle, kept_step, valid_loss) = saved
+    return state, Kept(params, int(kept_step), valid_loss), int(step), int(idle)
 
 
 def _tell(job: Job, step: int, loss: float, valid: float) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from alfw.models._nequix_step import Kept, State
 
 EVERY_S = 60.0
 
@@ -30,31 +30,29 @@ class Clock:
         return True
 
 
-def write(path: Path, state: State, kept: Kept, step: int, idle: int) -> None:
-    """Write the state after `step` steps; the file is there as a whole or not at all."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((state, kept.params))]
-    numbers = np.array([step, idle, kept.step, kept.valid_loss], np.float64)
+def write(path: Path, state: Any, numbers: Sequence[float]) -> None:
+    """Write a pytree of arrays and some numbers; the file is there as a whole or not at all."""
+    leaves = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
     temporary = path.with_suffix(".part")
     with open(temporary, "wb") as file:
-        np.savez(
-            file, numbers=numbers, allow_pickle=False, **{f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
-        )
+        np.savez(file, allow_pickle=False, numbers=np.array(numbers, np.float64), **leaves)
     os.replace(temporary, path)
 
 
-def read(path: Path, like: State) -> tuple[State, Kept, int, int] | None:
-    """State, what is kept, steps done and idle evaluations; None where there is none, or one of another network.
+def read(path: Path, like: Any) -> tuple[Any, list[float]] | None:
+    """The pytree and the numbers; None where there is no such file, or one of another network.
 
     `like`: a state of the same network, which has the structure that the file lacks.
     """
-    leaves, tree = jax.tree.flatten((like, like.params))
+    leaves, tree = jax.tree.flatten(like)
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            numbers = file["numbers"]
+            numbers = [float(x) for x in file["numbers"]]
             found = [file[f"leaf{i}"] for i in range(len(leaves))]
+            more = f"leaf{len(leaves)}" in file.files
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(found, leaves, strict=True)):
+    same = all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(found, leaves, strict=True))
+    if more or not same:
         return None
-    state, params = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in found])
-    return state, Kept(params, int(numbers[2]), float(numbers[3])), int(numbers[0]), int(numbers[1])
+    return jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in found]), numbers
