@@ -14,10 +14,11 @@ from sampler_toys import Toy
 
 from alfw.core.errors import DataError, PluginError, SamplingError
 from alfw.core.frame import Frame
+from alfw.core.neighbours import closest_fraction
 from alfw.core.records import Exploration, Resources
 from alfw.core.registry import plugin_class
 from alfw.samplers import _jaxmd, _jaxmd_loop
-from alfw.samplers._jaxmd_events import closest_fraction, recent_frames
+from alfw.samplers._jaxmd_events import recent_frames
 from alfw.samplers._jaxmd_system import grown
 from alfw.samplers.jaxmd import JaxMDSampler
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import covalent_radii
 from numpy.typing import NDArray
 from vesin import NeighborList
 
@@ -54,3 +55,12 @@ def neighbours(frame: Frame, cutoff_A: float) -> Edges:
         points=frame.positions, box=frame.cell, periodic=bool(frame.pbc.all()), quantities="ijS", copy=True
     )
     return Edges(j.astype(np.int32), i.astype(np.int32), shifts.astype(np.int32))
+
+
+def closest_fraction(frame: Frame) -> float:
+    """Smallest distance over the sum of covalent radii, of pairs (and images) that are not both fixed; at most 1."""
+    radii = covalent_radii[frame.numbers]
+    edges = neighbours(frame, 2.0 * float(radii.max()))
+    seen = frame.free[edges.senders] | frame.free[edges.receivers]
+    distance = np.linalg.norm(edges.vectors(frame.positions, frame.cell), axis=1)
+    return float((distance / (radii[edges.senders] + radii[edges.receivers]))[seen].min(initial=1.0))

@@ -84,7 +84,7 @@ def kaplan_meier(time: ArrayLike, failed: ArrayLike, level: float = 0.95) -> Sur
     t, dead = np.asarray(time, np.float64), np.asarray(failed, bool)
     times, deaths = np.unique(t[dead], return_counts=True)
     at_risk = len(t) - np.searchsorted(np.sort(t), times, side="left")
-    survival = np.cumprod(1.0 - deaths / at_risk)
+    survival = np.cumprod(1.0 - deaths / at_risk, dtype=np.float64)
     left = deaths < at_risk
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(np.cumsum(np.where(left, deaths / (at_risk * (at_risk - deaths)), np.nan)))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from alfw.core.frame import Frame
-from alfw.core.neighbours import neighbours
+from alfw.core.neighbours import closest_fraction
 from alfw.core.protocols import JaxPotential
 from alfw.core.records import Event
 from alfw.core.uncertainty import frame_force_std
@@ -91,12 +90,3 @@ def _is_physical(limits: MDLimits, start: Frame, frame: Frame, forces: NDArray[n
         or frame_force_std(forces, frame.free) <= limits.force_std_eV_per_A
     )
     return bool(calm and apart and compact and certain)
-
-
-def closest_fraction(frame: Frame) -> float:
-    """Smallest distance over the sum of covalent radii, of pairs (and images) that are not both fixed; at most 1."""
-    radii = covalent_radii[frame.numbers]
-    edges = neighbours(frame, 2.0 * float(radii.max()))
-    seen = frame.free[edges.senders] | frame.free[edges.receivers]
-    distance = np.linalg.norm(edges.vectors(frame.positions, frame.cell), axis=1)
-    return float((distance / (radii[edges.senders] + radii[edges.receivers]))[seen].min(initial=1.0))
