@@ -1,4 +1,4 @@
-"""For the tests of alfw and of plug-ins: programs that replay recorded outputs."""
+"""Programs that replay recorded outputs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,77 @@
+"""What jax-md is given must say what `predict` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from alfw.core.frame import Float, Frame
+from alfw.core.neighbours import neighbours
+from alfw.core.protocols import HasSpread, JaxPotential
+from alfw.testing.case import Case, off
+
+Graph = tuple[Any, ...]
+PADDING = 8
+
+
+def atom_energies(case: Case, potential: JaxPotential) -> Iterator[str]:
+    """Its sum over atoms differs from `predict` by E0 alone: the same for all members and frames of a formula."""
+    f, params = potential.atom_energy_function()
+    rows = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
+    if rows != {(potential.members,)}:
+        yield f"its parameters: leading axes {sorted(rows)} instead of ({potential.members},)"
+        return
+    compiled = jax.jit(f)
+    members = [jax.tree.map(lambda x, k=k: x[k], params) for k in range(potential.members)]
+    for i, frame in enumerate(case.frames):
+        pair = [frame, _shaken(frame)]
+        said = potential.predict(pair).energy
+        sums = [[_sum(compiled(m, *graph(potential, g))) for g in pair] for m in members]
+        rest = said - np.array(sums)
+        what, allowed = f"{frame.formula}: predict less the sum over atoms", 2 * case.energy_allowed(i)
+        yield from off(what, rest, np.full_like(rest, rest[0, 0]), allowed, "eV")
+        plain = np.asarray(compiled(members[0], *graph(potential, frame)))
+        padded = np.asarray(compiled(members[0], *graph(potential, frame, PADDING)))
+        beyond = f"{frame.formula}: energies with edges beyond the cutoff"
+        yield from off(beyond, padded, plain, case.force_allowed(i), "eV")
+
+
+def spread(case: Case, potential: HasSpread) -> Iterator[str]:
+    """Its members are those of `atom_energy_function`, and its mean is theirs."""
+    f, params = potential.atom_spread_function()
+    one, of_members = potential.atom_energy_function()
+    compiled, compiled_one = jax.jit(f), jax.jit(one)
+    for i, frame in enumerate(case.frames):
+        edges = graph(potential, frame)
+        mean, members = (np.asarray(x, np.float64) for x in compiled(params, *edges))
+        allowed = case.force_allowed(i)
+        yield from off(f"{frame.formula}: mean over the members", members.mean(0), mean, allowed, "eV")
+        for k in range(potential.members):
+            alone = compiled_one(jax.tree.map(lambda x, k=k: x[k], of_members), *edges)
+            yield from off(f"{frame.formula}: member {k}", members[k], np.asarray(alone), allowed, "eV")
+
+
+def graph(potential: JaxPotential, frame: Frame, padding: int = 0) -> Graph:
+    """Vectors, species, senders, receivers of a frame, and `padding` edges beyond the cutoff."""
+    edges = neighbours(frame, potential.cutoff_A)
+    vectors = edges.vectors(frame.positions, frame.cell)
+    species = np.searchsorted(potential.species, frame.numbers).astype(np.int32)
+    beyond = np.tile([[2.0 * potential.cutoff_A, 0.0, 0.0]], (padding, 1))
+    pad = np.zeros(padding, np.int32)
+    return (
+        np.r_[vectors, beyond].astype(np.float32),
+        species,
+        np.r_[edges.senders, pad],
+        np.r_[edges.receivers, pad],
+    )
+
+
+def _shaken(frame: Frame) -> Frame:
+    return frame.moved(frame.positions + 0.03 * np.random.default_rng(5).standard_normal((len(frame), 3)))
+
+
+def _sum(energies: Float) -> float:
+    return float(np.asarray(energies, np.float64).sum())
