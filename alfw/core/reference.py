@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from alfw.core.errors import TrainingError
 from alfw.core.frame import Float, Frame, Int
@@ -89,7 +90,8 @@ def reference_sums(frames: Sequence[Frame], reference: Mapping[int, float]) -> F
     missing = sorted(set(species_of(frames)) - set(reference))
     if missing:
         raise TrainingError(
-            f"no atomic reference energy for Z = {missing}: refit the statistics of the model"
+            f"the model does not know {', '.join(chemical_symbols[z] for z in missing)}: it has no atomic reference"
+            " energy; label frames with it and retrain"
         )
     species = sorted(reference)
     energies = np.array([reference[z] for z in species], np.float64)
