@@ -26,6 +26,7 @@ from alfw.models._jax import foreign_code
 from alfw.models.graphs import Graphs
 
 Params = Any  # a pytree with the arrays of a network
+Heads = NDArray[np.float64]  # (K, D): the readouts of a shallow ensemble
 Array = jax.Array
 HEADS = "alfw_heads"  # key of a header: how many readouts follow the network
 
@@ -140,6 +141,11 @@ def program(spec: Spec) -> Program:
     return Program(spec, spec.build(0))
 
 
+def readout_scale(spec: Spec, width: int) -> np.float32:
+    """eV: what the weights (width,) of a readout are multiplied by in the energy of an atom; e3nn's normalisation."""
+    return np.float32(spec.scale / np.sqrt(width))
+
+
 def energy_and_gradient(
     energies: Callable[..., Array], params: Params, graphs: Graphs
 ) -> tuple[Array, Array, Array]:
@@ -159,8 +165,7 @@ def energy_and_gradient(
         dE/dvector.
     """
     frames, atoms = graphs.species.shape
-    first = (jnp.arange(frames, dtype=jnp.int32) * atoms)[:, None]
-    senders, receivers = (graphs.senders + first).ravel(), (graphs.receivers + first).ravel()
+    senders, receivers = flat_ends(graphs)
 
     def total(vectors: Array) -> tuple[Array, Array]:
         e = energies(params, vectors.reshape(-1, 3), graphs.species.ravel(), senders, receivers)
@@ -168,9 +173,22 @@ def energy_and_gradient(
         return per_frame.sum(), per_frame
 
     gradient, energy = jax.grad(total, has_aux=True)(graphs.vectors)
-    flat = gradient.reshape(-1, 3)
+    return energy, forces_of(graphs, gradient), gradient
+
+
+def flat_ends(graphs: Graphs) -> tuple[Array, Array]:
+    """Senders and receivers (B·e,) int32 of padded graphs as one system of B·n atoms."""
+    frames, atoms = graphs.species.shape
+    first = (jnp.arange(frames, dtype=jnp.int32) * atoms)[:, None]
+    return (graphs.senders + first).ravel(), (graphs.receivers + first).ravel()
+
+
+def forces_of(graphs: Graphs, gradient: Array) -> Array:
+    """(B, n, 3) float32, eV/Å: the forces that follow from dE/dvector (B, e, 3)."""
+    frames, atoms = graphs.species.shape
+    (senders, receivers), flat = flat_ends(graphs), gradient.reshape(-1, 3)
     forces = jnp.zeros((frames * atoms, 3), flat.dtype).at[receivers].add(flat).at[senders].add(-flat)
-    return energy, forces.reshape(frames, atoms, 3), gradient
+    return forces.reshape(frames, atoms, 3)
 
 
 def virial(vectors: Array, gradient: Array) -> Array:
@@ -184,7 +202,7 @@ def save(
     spec: Spec,
     network: Nequix,
     reference: dict[int, float],
-    heads: NDArray[np.float64] | None = None,
+    heads: Heads | None = None,
 ) -> None:
     """Write a ``.nqx`` that Nequix itself reads: total energies, `reference` (eV) being its atomic energies.
 
@@ -207,7 +225,7 @@ class Weights(NamedTuple):
     spec: Spec
     params: Params
     reference: dict[int, float]
-    heads: NDArray[np.float64] | None
+    heads: Heads | None
 
 
 def load(path: Path) -> Weights:

@@ -1,55 +1,36 @@
-"""An ensemble of Nequix networks that predicts many frames at once."""
+"""Ensembles of Nequix networks that predict many frames at once."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from alfw.core.errors import TrainingError
 from alfw.core.frame import Float, Frame
-from alfw.core.neighbours import neighbours
 from alfw.core.records import Prediction
 from alfw.core.reference import reference_sums
 from alfw.models._jax import use_compilation_cache
+from alfw.models._nequix_batches import Batches
 from alfw.models._nequix_network import (
     Params,
     Program,
     Weights,
     energy_and_gradient,
+    flat_ends,
     load,
     program,
     stacked,
     virial,
     with_readout,
 )
-from alfw.models.graphs import Graphs, Shape, atom_bucket, bucket, species_index, stack
-
-CPU_ATOMS, GPU_ATOMS = 256, 16384  # atoms in a batch: what fits a core's cache, what fills a GPU
-QUEUED = 4  # batches per worker whose arrays may wait in memory
-TOO_WIDE = 1.3  # a compiled shape is used for graphs that need fewer edges, up to this ratio
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Block(NamedTuple):
-    """Predictions of the K members for one batch of b frames, in eV, eV/Å, eV."""
-
-    frames: list[int]
-    energy: jax.Array  # (K, b)
-    forces: jax.Array  # (K, b, n, 3)
-    virial: jax.Array | None  # (K, b, 3, 3)
+from alfw.models._nequix_shallow import atom_spread, heads_evaluator, shallow
+from alfw.models.graphs import Graphs
 
 
 def spread_out(member: Weights) -> list[Params]:
@@ -61,7 +42,7 @@ def spread_out(member: Weights) -> list[Params]:
 
 @lru_cache(maxsize=16)
 def evaluator(program_: Program, periodic: bool, at_once: bool) -> Callable[..., Any]:
-    """The compiled ``f(params, graphs) -> energy, forces, virial or None`` of all members.
+    """The compiled ``f(params, graphs) -> energy (K, B), forces (K, B, n, 3), virial (K, B, 3, 3) or None``.
 
     `at_once`: all members in one batch of matrix products, which suits a GPU; a CPU is faster one after the other.
     """
@@ -79,8 +60,34 @@ def evaluator(program_: Program, periodic: bool, at_once: bool) -> Callable[...,
     return jax.jit(ensemble)
 
 
+@lru_cache(maxsize=16)
+def featurizer(program_: Program) -> Callable[..., Any]:
+    """The compiled ``f(params of one member, graphs) -> features (B, n, D)``."""
+
+    def features(params: Params, graphs: Graphs) -> Any:
+        graphs = Graphs(*map(jnp.asarray, graphs))
+        ends = flat_ends(graphs)
+        flat = program_.atom_features(params, graphs.vectors.reshape(-1, 3), graphs.species.ravel(), *ends)
+        return flat.reshape(*graphs.species.shape, -1)
+
+    return jax.jit(features)
+
+
+def open_ensemble(weights: Sequence[Path], atoms_per_batch: int | None = None) -> NequixPotential:
+    """The ensemble of these ``.nqx`` files: a shallow one, where it is one file with several readouts.
+
+    Raises
+    ------
+    TrainingError
+        As `NequixPotential`.
+    """
+    if len(weights) == 1 and load(weights[0]).heads is not None:
+        return ShallowNequixPotential(weights, atoms_per_batch)
+    return NequixPotential(weights, atoms_per_batch)
+
+
 class NequixPotential:
-    """K Nequix members, or the K readouts of a shallow ensemble (see `core.protocols.JaxPotential`).
+    """K Nequix members (see `core.protocols.JaxPotential` and `HasFeatures`).
 
     Attributes
     ----------
@@ -111,23 +118,40 @@ class NequixPotential:
                 raise TrainingError(
                     f"{path} and {weights[0]} are not members of one ensemble: their headers differ"
                 )
+        self._first = members[0]
         self._program = program(members[0].spec)
-        params = [each for member in members for each in spread_out(member)]
-        self._params = stacked(params)
-        gpu = jax.default_backend() == "gpu"
-        self._at_once = gpu if at_once is None else at_once
-        self._workers = 1 if gpu else cores()
-        self._atoms_per_batch = atoms_per_batch or (GPU_ATOMS if gpu else CPU_ATOMS)
-        self._shapes: list[Shape] = []
-        self._compiled: set[tuple[Any, ...]] = set()
+        self._networks = [each for member in members for each in spread_out(member)]
+        self._at_once = jax.default_backend() == "gpu" if at_once is None else at_once
+        self._batches = Batches(self._program, atoms_per_batch)
         self.species: tuple[int, ...] = members[0].spec.atomic_numbers
         self.cutoff_A: float = members[0].spec.cutoff
-        self.members: int = len(params)
+        self.members: int = len(self._networks)
         self.reference_eV: dict[int, float] = members[0].reference
+
+    @cached_property
+    def _params(self) -> Params:
+        """The arrays of all members, on a leading axis."""
+        return stacked(self._networks)
 
     def atom_energy_function(self) -> tuple[Callable[..., Any], Any]:
         """See `JaxPotential`."""
         return self._program.atom_energies, self._params
+
+    def features(self, frames: Sequence[Frame]) -> list[Float]:
+        """B × (n, D) float32: what the readout of the first member sees of each atom; see `HasFeatures`.
+
+        Raises
+        ------
+        TrainingError, DataError
+            As `predict`.
+        """
+        result: list[Float] = [np.empty(0)] * len(frames)
+        compute, params = featurizer(self._program), self._first.params
+        for done in self._batches.map("features", lambda graphs, periodic: compute(params, graphs), frames):
+            values = np.asarray(done.result)
+            for b, i in enumerate(done.frames):
+                result[i] = values[b, : len(frames[i])].copy()
+        return result
 
     def predict(self, frames: Sequence[Frame]) -> Prediction:
         """What each member says of each frame; float32 networks, E0 added in float64.
@@ -139,74 +163,36 @@ class NequixPotential:
         DataError
             A frame is periodic in some directions only.
         """
-        kinds = species_index(frames, self.species)
-        blocks = self._blocks(frames, kinds)
+        batches = self._batches.map("members", self._compute, frames)
         energy = np.tile(reference_sums(frames, self.reference_eV), (self.members, 1))
         forces: list[Float] = [np.empty(0)] * len(frames)
         stress: list[Float | None] = [None] * len(frames)
-        for block in blocks:
-            energy[:, block.frames] += np.asarray(block.energy, np.float64)[:, : len(block.frames)]
-            f = np.asarray(block.forces, np.float64)
-            w = None if block.virial is None else np.asarray(block.virial, np.float64)
-            for b, i in enumerate(block.frames):
-                forces[i] = f[:, b, : len(frames[i])].copy()
+        for done in batches:
+            e, f, w = (None if x is None else np.asarray(x, np.float64) for x in done.result)
+            energy[:, done.frames] += e[:, : len(done.frames)]  # type: ignore[index]
+            for b, i in enumerate(done.frames):
+                forces[i] = f[:, b, : len(frames[i])].copy()  # type: ignore[index]
                 if w is not None and frames[i].periodic:
                     stress[i] = w[:, b] / abs(np.linalg.det(frames[i].cell))
         return Prediction(energy=energy, forces=forces, stress=stress)
 
-    def _blocks(self, frames: Sequence[Frame], kinds: Sequence[NDArray[np.int32]]) -> list[Block]:
-        """All batches; a bounded number of them is on its way at a time.
+    def _compute(self, graphs: Graphs, periodic: bool) -> Any:
+        """Energy, forces and virial of all members for one batch, as `evaluator` gives them."""
+        return evaluator(self._program, periodic, self._at_once)(self._params, graphs)
 
-        Batches run beside each other because the networks are too small for XLA to share one out among the cores.
-        """
-        pending: list[Future[Block]] = []
-        with ThreadPoolExecutor(self._workers) as pool:
-            for i, chosen in enumerate(self._batches(frames)):
-                if i >= QUEUED * self._workers:
-                    pending[i - QUEUED * self._workers].result()
-                pending.append(self._evaluate(frames, kinds, chosen, pool))
-        return [future.result() for future in pending]
 
-    def _batches(self, frames: Sequence[Frame]) -> list[list[int]]:
-        """Indices of the frames of each batch, largest frames first, so that a batch needs little padding."""
-        order = sorted(range(len(frames)), key=lambda i: -len(frames[i]))
-        batches = []
-        while order:
-            size = self._batch_size(len(frames[order[0]]))
-            batches.append(order[:size])
-            order = order[size:]
-        return batches
+class ShallowNequixPotential(NequixPotential):
+    """The K readouts of a shallow ensemble on one Nequix network (see `core.protocols.HasSpread`)."""
 
-    def _batch_size(self, atoms: int) -> int:
-        """The power of 2 of frames of this size that has about `atoms_per_batch` atoms."""
-        return 1 << max(self._atoms_per_batch // atoms, 1).bit_length() - 1
+    @cached_property
+    def _shallow(self) -> Any:
+        """The network once, and its readouts."""
+        return shallow(self._first)
 
-    def _evaluate(
-        self,
-        all_frames: Sequence[Frame],
-        all_kinds: Sequence[NDArray[np.int32]],
-        chosen: list[int],
-        pool: ThreadPoolExecutor,
-    ) -> Future[Block]:
-        """One batch, on its way: meanwhile the caller makes the neighbour lists of the next one."""
-        frames, kinds = [all_frames[i] for i in chosen], [all_kinds[i] for i in chosen]
-        edges = [neighbours(frame, self.cutoff_A) for frame in frames]
-        largest = len(frames[0])
-        needed = Shape(self._batch_size(largest), atom_bucket(largest), max(map(len, edges)))
-        graphs = stack(frames, edges, kinds, self._shape(needed), self.cutoff_A)
-        periodic = any(frame.periodic for frame in frames)
-        compute = evaluator(self._program, periodic, self._at_once)
-        signature = (graphs.vectors.shape, graphs.mask.shape, periodic)
-        future = pool.submit(lambda: Block(chosen, *jax.block_until_ready(compute(self._params, graphs))))
-        if signature not in self._compiled:
-            self._compiled.add(signature)
-            future.result()  # else two threads would compile the same program
-        return future
+    def atom_spread_function(self) -> tuple[Callable[..., Any], Any]:
+        """See `HasSpread`."""
+        return atom_spread(self._program), self._shallow.ensemble
 
-    def _shape(self, needed: Shape) -> Shape:
-        """A shape compiled before that is not much too wide, else a new one."""
-        for shape in self._shapes:
-            if shape[:2] == needed[:2] and needed.edges <= shape.edges <= TOO_WIDE * max(needed.edges, 8):
-                return shape
-        self._shapes.append(needed._replace(edges=bucket(needed.edges)))
-        return self._shapes[-1]
+    def _compute(self, graphs: Graphs, periodic: bool) -> Any:
+        """As for a deep ensemble, but with one pass for all energies."""
+        return heads_evaluator(self._program, periodic, self._at_once)(self._shallow, graphs)

@@ -19,6 +19,7 @@ from alfw.core.neighbours import Edges
 
 Array = Any  # of numpy on the host, of jax on the device
 EDGE_STEP = 8
+TOO_WIDE = 1.3  # room for so many times the edges needed is still worth it, where it saves a compilation
 
 
 class Graphs(NamedTuple):
@@ -67,6 +68,16 @@ def bucket(count: int, step: int = EDGE_STEP) -> int:
 def atom_bucket(count: int) -> int:
     """Room for `count` atoms: a multiple of 2 for small molecules, else as `bucket`."""
     return count + count % 2 if count <= 16 else bucket(count, 4)
+
+
+def edge_room(frames: Sequence[Frame], needed: int) -> int:
+    """Edges to make room for in each of these frames, the fullest of which has `needed`.
+
+    All pairs of the largest molecule where that is not much more: no later geometry of it can need a wider program.
+    """
+    pairs = max(len(frame) * (len(frame) - 1) for frame in frames)
+    bounded = not any(frame.periodic for frame in frames) and pairs <= TOO_WIDE * max(needed, EDGE_STEP)
+    return bucket(pairs if bounded else needed)
 
 
 def species_index(frames: Sequence[Frame], species: Sequence[int]) -> list[NDArray[np.int32]]:

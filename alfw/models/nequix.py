@@ -276,4 +276,4 @@ class NequixModel(BaseModel):
             A file cannot be read, or the members do not share their statistics.
         """
         potential = private("alfw.models._nequix_potential", "nequix")
-        return potential.NequixPotential([Path(path) for path in weights], self.atoms_per_batch)  # type: ignore[no-any-return]
+        return potential.open_ensemble([Path(path) for path in weights], self.atoms_per_batch)  # type: ignore[no-any-return]
