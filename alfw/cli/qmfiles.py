@@ -51,7 +51,7 @@ def write(
     from alfw.io.named import named_frames
     from alfw.steps.qm_folder import write_folder
 
-    options = {"kind": labeler, **_settings(set_ or [])}
+    options = {"kind": labeler, **settings(set_ or [])}
     options |= {k: v for k, v in {"method": method, "basis": basis, "decks": decks}.items() if v is not None}
     frames = named_frames(structures, charge, multiplicity, "vacuum" if vacuum else None)
     written = write_folder(folder, frames, options, Resources(threads=threads, mem_GB=mem_gb), force)
@@ -69,7 +69,7 @@ def write(
     return output.CHECK_FAILED if written.refused else output.OK
 
 
-def _settings(texts: Sequence[str]) -> dict[str, Any]:
+def settings(texts: Sequence[str]) -> dict[str, Any]:
     """Options of the form KEY=VALUE."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -102,7 +102,7 @@ def run(
     from alfw.steps.qm_folder import load_folder
     from alfw.steps.qm_run import run_folder
 
-    content = load_folder(folder, _settings(set_ or []) | ({"command": command} if command else {}))
+    content = load_folder(folder, settings(set_ or []) | ({"command": command} if command else {}))
     try:
         with progress("running", len(content.items)) as tell:
             done = run_folder(content, jobs, tell)
