@@ -172,6 +172,20 @@ def read_hdf5(
     return items
 
 
+def stated(path: str | Path) -> dict[str, str]:
+    """The units that a file states of energy (E), forces (F) and others, as `alfw.io.npz_rows` names them.
+
+    Raises
+    ------
+    DataError
+        Not HDF5.
+    """
+    found: dict[str, str] = {}
+    for _, _, units, _ in _h5().read_groups(Path(path)):
+        found |= {QUANTITIES[name]: unit for name, unit in units.items() if name in QUANTITIES}
+    return found
+
+
 def _scale(path: Path, arrays: Arrays, stated: Mapping[str, str], units: str | None) -> dict[str, float]:
     """What one unit of each quantity is in alfw's units."""
     known = {quantity: stated[name] for name, quantity in QUANTITIES.items() if name in stated}
