@@ -166,6 +166,8 @@ def _stress(predicted: Predicted) -> dict[str, Any] | None:
         "mae_eV_per_A3": mae(errors),
         "rmse_GPa": rmse(errors) * EV_PER_A3_GPa,
         "mae_GPa": mae(errors) * EV_PER_A3_GPa,
+        "label_rms_GPa": rmse(np.array([full_3x3_to_voigt_6_stress(label) for _, label in pairs]))
+        * EV_PER_A3_GPa,
     }
 
 

@@ -105,6 +105,7 @@ def _quality(errors: Float, sigma: Float, half: Bool) -> dict[str, Any]:
         "n": int(errors.size),
         "spearman": spearman(flat, np.abs(errors).ravel()),
         "scale": scale(z),
+        "scale_first_half": factor,
         "inside": fraction_inside(z),
         "reliability": reliability(z).as_dict() if z.size else None,
         "reliability_scaled": reliability(tested).as_dict() if tested is not None and tested.size else None,

@@ -1,0 +1,46 @@
+"""Reports as single HTML files: text by a template of ``fw_templates/report``, pictures inside, no other file."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+NOTHING = "–"
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that this template makes of these values; text in them is escaped."""
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, inline=inline)
+    return environment.get_template(template).render(**values)
+
+
+def _template(name: str) -> str:
+    return (files("alfw.fw_templates") / "report" / name).read_text(encoding="utf-8")
+
+
+def number(value: Any, digits: int = 3, factor: float = 1.0) -> str:
+    """A number with so many significant digits, whole ones as they are; – where there is none."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, int) and factor == 1.0:
+        return str(value)
+    scaled = float(value) * factor
+    if scaled and not 1e-4 <= abs(scaled) < 1e5:
+        return f"{scaled:.{digits - 1}e}"
+    text = f"{scaled:#.{digits}g}"
+    return text.removesuffix(".")
+
+
+def inline(png: bytes) -> str:
+    """A picture as the address of itself."""
+    return "data:image/png;base64," + b64encode(png).decode()
