@@ -99,6 +99,8 @@ def read_efd(path: Path, reading: Reading) -> list[Imported]:
         )
     check_given(path, reading)
     items = read_training_npz(path, reading.charge, reading.multiplicity, reading.units)
+    if any(item.label is None for item in items):
+        raise DataError(f"{path}: E or F are pickled objects, which alfw never reads: write plain arrays")
     check_plausible(items, str(path))
     return items
 

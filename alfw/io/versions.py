@@ -35,6 +35,18 @@ def free_names(paths: Sequence[Path]) -> list[Path]:
     return names
 
 
+def newest_version(path: Path) -> Path:
+    """The file of the highest number beside `path` (``data_v3.npz`` for ``data.npz``), else `path` itself."""
+    found = VERSION.fullmatch(path.stem)
+    stem = found["stem"] if found else path.stem
+    versions = {int(found["number"]) if found else 1: path}
+    for other in path.parent.glob(f"*{path.suffix}"):
+        match = VERSION.fullmatch(other.stem)
+        if match and match["stem"] == stem:
+            versions[int(match["number"])] = other
+    return versions[max(versions)]
+
+
 def write_new(*files: tuple[Path, Callable[[Path], object]]) -> list[Path]:
     """The names, see `free_names`, under which files appear together, complete or not at all.
 

@@ -136,7 +136,7 @@ def _theories(rows: Sequence[Row], merged: Merged, allowed: bool) -> list[str]:
         if not allowed:
             raise DataError(
                 f"labels of {len(first)} theories: {', '.join(named)}: energies of one are no data for another;"
-                " merge those of one theory each, or --allow-theories"
+                " keep them in data sets of their own"
             )
         merged.notes.append(f"labels of {len(first)} theories in one data set: {', '.join(named)}")
     unstated = Counter(row.file for row in rows if row.item.theory is None)
