@@ -19,6 +19,7 @@ PLANNED: dict[str, frozenset[str]] = {
 INSTALL = {
     "nequix": "make setup, or: pip install 'alfw[nequix]' && pip install --no-deps nequix",
     "physnet": "pip install 'alfw[physnet]'",
+    "torch": "make torch, or: pip install torch==2.13.0 && pip install 'alfw[nequix,torch]'",
     "hdf5": "pip install 'alfw[hdf5]'",
     "jaxmd": "pip install 'alfw[nequix]'",
     "pyscf": "pip install 'alfw[pyscf]'",

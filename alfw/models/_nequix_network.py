@@ -7,7 +7,6 @@ function compiled for one member serves all of them, in this round and the next.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -21,8 +20,10 @@ import numpy as np
 from nequix.model import Nequix, save_model
 from numpy.typing import NDArray
 
-from alfw.core.errors import TrainingError
+from alfw.core.errors import AlfwError, TrainingError
+from alfw.core.registry import private
 from alfw.models._jax import foreign_code
+from alfw.models.ensemble import read_header
 from alfw.models.graphs import Graphs
 
 Params = Any  # a pytree with the arrays of a network
@@ -204,15 +205,23 @@ def save(
     reference: dict[int, float],
     heads: Heads | None = None,
 ) -> None:
-    """Write a ``.nqx`` that Nequix itself reads: total energies, `reference` (eV) being its atomic energies.
+    """Write a ``.nqx`` or ``.pt`` that Nequix itself reads: total energies, `reference` (eV) being its atomic energies.
 
     `heads` (K, D), the readouts of a shallow ensemble, follow the network, where Nequix does not look.
+
+    Raises
+    ------
+    TrainingError
+        Nequix's torch back-end, whose files are ``.pt``, has no such network.
     """
     energies = [reference[z] for z in spec.atomic_numbers]
     network = eqx.tree_at(lambda m: m.atom_energies, network, jnp.asarray(energies, jnp.float32))
     header = asdict(spec) | {"atom_energies": {str(z): reference[z] for z in spec.atomic_numbers}}
     if heads is not None:
         header |= {HEADS: len(heads)}
+    if path.suffix == ".pt":
+        _torch().save_model(path, network, header, heads)
+        return
     save_model(str(path), network, header)
     if heads is not None:
         with open(path, "ab") as file:
@@ -220,7 +229,7 @@ def save(
 
 
 class Weights(NamedTuple):
-    """What a ``.nqx`` holds: `params` with atomic energies zeroed, `reference` (eV), `heads` (K, D) or None."""
+    """What a file holds: `params` with atomic energies zeroed, `reference` (eV), `heads` (K, D) or None."""
 
     spec: Spec
     params: Params
@@ -229,28 +238,46 @@ class Weights(NamedTuple):
 
 
 def load(path: Path) -> Weights:
-    """The content of a ``.nqx``.
+    """The content of a ``.nqx``, or of a ``.pt`` of Nequix's torch back-end.
 
     Raises
     ------
     TrainingError
-        The file is missing, or is not a Nequix model.
+        The file is missing, damaged or a pickle, or is not a Nequix model.
     """
+    header = read_header(path)
     try:
+        spec = Spec.from_header(header, path)
+        exact = {int(z): float(e) for z, e in (header.get("atom_energies") or {}).items()}
+        template = program(spec).template
         with open(path, "rb") as file:
-            header = json.loads(file.readline())
-            spec = Spec.from_header(header, path)
-            network = eqx.tree_deserialise_leaves(file, program(spec).template)
-            heads = np.load(file, allow_pickle=False) if HEADS in header else None
-    except (OSError, ValueError, RuntimeError, EOFError, TypeError) as error:
-        raise TrainingError(
-            f"{path}: cannot be read as a Nequix model: {str(error).splitlines()[0]}"
-        ) from error
+            file.readline()
+            if path.suffix == ".pt":
+                network, heads = _torch().read(file, template)
+            else:
+                network = eqx.tree_deserialise_leaves(file, template)
+                heads = np.load(file, allow_pickle=False) if HEADS in header else None
+    except AlfwError:
+        raise
+    except Exception as error:  # a damaged file makes other people's code raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"{path}: cannot be read as a Nequix model: {reason}") from error
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_array))):
+        raise TrainingError(f"{path}: has weights that are not finite numbers: the file is damaged")
     stored = np.asarray(network.atom_energies, np.float64)
-    exact = {int(z): float(e) for z, e in (header.get("atom_energies") or {}).items()}
     reference = {z: exact.get(z, float(stored[i])) for i, z in enumerate(spec.atomic_numbers)}
     network = eqx.tree_at(lambda m: m.atom_energies, network, jnp.zeros_like(network.atom_energies))
     return Weights(spec, program(spec).arrays(network), reference, heads)
+
+
+def different(one: Weights, other: Weights) -> list[str]:
+    """Keys of the headers of two files that have to be the same in one ensemble, but are not."""
+    keys = [key for key, value in asdict(one.spec).items() if asdict(other.spec)[key] != value]
+    return keys + ["atom_energies"] * (one.reference != other.reference)
+
+
+def _torch() -> Any:
+    return private("alfw.models._nequix_torch", "torch")
 
 
 def with_readout(params: Params, weights: NDArray[np.float64]) -> Params:

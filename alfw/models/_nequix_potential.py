@@ -21,6 +21,7 @@ from alfw.models._nequix_network import (
     Params,
     Program,
     Weights,
+    different,
     energy_and_gradient,
     flat_ends,
     load,
@@ -114,9 +115,9 @@ class NequixPotential:
             raise TrainingError("an ensemble needs at least one member: no weights were given")
         members = [load(path) for path in weights]
         for path, member in zip(weights, members, strict=True):
-            if member.spec != members[0].spec or member.reference != members[0].reference:
+            if keys := different(member, members[0]):
                 raise TrainingError(
-                    f"{path} and {weights[0]} are not members of one ensemble: their headers differ"
+                    f"{path} and {weights[0]} are not members of one ensemble: they differ in {', '.join(keys)}"
                 )
         self._first = members[0]
         self._program = program(members[0].spec)

@@ -9,6 +9,7 @@ from typing import Any
 from alfw.core.errors import DataError
 from alfw.core.ids import sha256
 from alfw.core.registry import private
+from alfw.models._pickles import refuse_pickle
 
 CACHE = Path("~/.cache/nequix/models")  # Nequix's own
 
@@ -20,6 +21,8 @@ def pinned(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
     ------
     DataError
         The file is missing or has other content than `start_sha256`; a published name that cannot be downloaded.
+    TrainingError
+        It is a pickle.
     """
     named = options.get("start_from")
     if not isinstance(named, str):
@@ -27,6 +30,7 @@ def pinned(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
     path = base / Path(named).expanduser()
     if not path.is_file():
         path = _published(named, path)
+    refuse_pickle(path)
     found, stated = sha256(path.read_bytes()), options.get("start_sha256")
     if stated not in (None, found):
         raise DataError(

@@ -1,7 +1,8 @@
 """An ensemble of members on disk: ``ensemble.json`` and one ``member_k`` file each.
 
 ``ensemble.json`` says of which kind the members are, which files belong together, with their SHA-256, and what they
-share. Nothing is pickled, and nothing here needs the model's libraries: the header of a ``.nqx`` is one line of JSON.
+share. Nothing is pickled, and nothing here needs the model's libraries: ``.nqx`` and ``.pt`` (Nequix's torch back-end)
+begin with one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from alfw.core.errors import TrainingError
 from alfw.core.ids import sha256
 from alfw.core.protocols import Model, Potential
 from alfw.core.registry import plugin_class
+from alfw.models._pickles import SUFFIXES, refuse_pickle
 
 ENSEMBLE = "ensemble.json"
 FORMAT = 1
@@ -38,7 +40,7 @@ def write_ensemble(
     directory : Path
         Made if absent; an ensemble in it is replaced.
     weights : sequence of K Paths
-        ``.nqx`` files.
+        Files of one kind; of Nequix ``.nqx``, ``.pt`` or both.
     members : sequence of K mappings or None
         JSON data to keep with each member: seed, metrics, …
     provenance : mapping or None
@@ -49,7 +51,7 @@ def write_ensemble(
     Raises
     ------
     TrainingError
-        A file is missing or no ``.nqx``, or the members do not share what they must.
+        A file is missing or has no header, or the members do not share what they must.
     """
     notes = list(members) if members is not None else [{} for _ in weights]
     if not weights or len(notes) != len(weights):
@@ -98,9 +100,11 @@ def read_ensemble(directory: Path) -> tuple[list[Path], dict[str, Any]]:
         path = index.parent / Path(entry["file"]).name  # never outside the folder
         if not path.is_file():
             raise TrainingError(f"{index}: member {path.name} is missing: copy the whole folder")
-        if sha256(path.read_bytes()) != entry["sha256"]:
+        found, stated = sha256(path.read_bytes()), str(entry["sha256"])
+        if found != stated:
             raise TrainingError(
-                f"{path}: its SHA-256 is not the one in {ENSEMBLE}: the file was altered or damaged"
+                f"{path}: its SHA-256 is {found[:12]}…, not {stated[:12]}… as in {ENSEMBLE}: the file was altered or"
+                " damaged; copy it again"
             )
         paths.append(path)
     if _shared(paths, content.get("kind", "nequix")) != content["shared"]:
@@ -164,7 +168,7 @@ def load_ensemble(directory: Path) -> Potential:
 
 
 # Which kind of model a file of weights is of, by its name.
-KINDS: Mapping[str, str] = {".nqx": "nequix", ".npz": "physnet"}
+KINDS: Mapping[str, str] = {".nqx": "nequix", ".pt": "nequix", ".npz": "physnet"}
 
 
 def load_models(paths: Sequence[Path]) -> Potential:
@@ -175,13 +179,15 @@ def load_models(paths: Sequence[Path]) -> Potential:
     Raises
     ------
     TrainingError
-        Nothing there, files of several kinds, members that do not belong together, or a damaged file.
+        Nothing there, files of several kinds, members that do not belong together, a damaged file, or a pickle.
     PluginError
         Their packages are not installed.
     """
     if len(paths) == 1 and (paths[0].name == ENSEMBLE or (paths[0] / ENSEMBLE).is_file()):
         return load_ensemble(paths[0])
     files = [file for path in paths for file in _weights_in(path)]
+    for file in files:
+        refuse_pickle(file)
     kinds = {KINDS.get(file.suffix) for file in files}
     if len(kinds) != 1 or None in kinds:
         names = ", ".join(file.name for file in files[:5]) or "nothing"
@@ -194,29 +200,36 @@ def load_models(paths: Sequence[Path]) -> Potential:
 
 
 def _weights_in(path: Path) -> list[Path]:
-    """The file itself, or the files of members in a folder, by name."""
+    """The file itself, or the files of members in a folder, by name; not a ``.pt`` that is there as ``.nqx``, too.
+
+    A folder of pickles alone stands for these, to be refused by name.
+    """
     if not path.exists():
         raise TrainingError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.iterdir() if file.suffix in KINDS and not file.name.startswith("."))
+    inside = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    twins = {file.with_suffix(".pt") for file in inside if file.suffix == ".nqx"}
+    found = [file for file in inside if file.suffix in KINDS and file not in twins]
+    return found or [file for file in inside if file.suffix in SUFFIXES]
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The first line of a ``.nqx``: network options, cutoff, scale, elements, atomic energies.
+    """The first line of a ``.nqx`` or ``.pt``: network options, cutoff, scale, elements, atomic energies.
 
     Raises
     ------
     TrainingError
-        The file is missing or does not start with JSON.
+        The file is missing, is a pickle or does not start with JSON.
     """
     try:
         with open(path, "rb") as file:
             header = json.loads(file.readline())
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise TrainingError(f"{path}: not a .nqx file, its first line is not JSON") from error
+    except (ValueError, RecursionError) as error:
+        refuse_pickle(path)
+        raise TrainingError(f"{path}: not a Nequix file, its first line is not JSON") from error
     if not isinstance(header, dict):
-        raise TrainingError(f"{path}: not a .nqx file, its first line is not a JSON object")
+        raise TrainingError(f"{path}: not a Nequix file, its first line is not a JSON object")
     return header

@@ -115,9 +115,9 @@ class NequixModel(BaseModel):
         per-element weights; they stay on because 200 ethanol labels at 500 K then give 11 % smaller force errors at
         1000 K (four members, 0.19 against 0.21 eV/Å), with equal errors at 500 K and equal speed.
     start_from : str or None
-        A foundation checkpoint (``.nqx``), or the name of a published one, which is downloaded where the network
-        allows: every member is fine-tuned from it, and it fixes the architecture. E0 are refitted to the labels, as
-        close to the checkpoint's as these leave open. None: random weights.
+        A foundation checkpoint (``.nqx``, or ``.pt`` of Nequix's torch back-end), or the name of a published one, which
+        is downloaded where the network allows: every member is fine-tuned from it, and it fixes the architecture. E0
+        are refitted to the labels, as close to the checkpoint's as these leave open. None: random weights.
     start_sha256 : str or None
         Pins the content of `start_from`; set when a campaign is added.
     warm_start : bool
@@ -256,7 +256,7 @@ class NequixModel(BaseModel):
         return trainer.train(self, data, seed, start, workdir, resources, progress, keep)  # type: ignore[no-any-return]
 
     def export(self, weights: Sequence[Path], directory: Path, provenance: Mapping[str, Any]) -> None:
-        """Write ``ensemble.json`` and ``member_k.nqx``, which Nequix's own calculator reads, into `directory`.
+        """Write ``ensemble.json`` and the members, which Nequix's own calculator reads, into `directory`.
 
         Raises
         ------
@@ -268,12 +268,14 @@ class NequixModel(BaseModel):
         write_ensemble(directory, weights, provenance=provenance)
 
     def load(self, weights: Sequence[Path]) -> Potential:
-        """The ensemble of these members, a `JaxPotential`.
+        """The ensemble of these members, a `JaxPotential`; ``.pt`` files of Nequix's torch back-end run in JAX, too.
 
         Raises
         ------
         TrainingError
             A file cannot be read, or the members do not share their statistics.
+        PluginError
+            There is a ``.pt``, and torch is not installed.
         """
         potential = private("alfw.models._nequix_potential", "nequix")
         return potential.open_ensemble([Path(path) for path in weights], self.atoms_per_batch)  # type: ignore[no-any-return]
