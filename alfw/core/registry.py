@@ -23,6 +23,7 @@ INSTALL = {
     "hdf5": "pip install 'alfw[hdf5]'",
     "jaxmd": "pip install 'alfw[nequix]'",
     "pyscf": "pip install 'alfw[pyscf]'",
+    "report": "pip install 'alfw[report]'",
     "tblite": "pip install 'alfw[xtb]'",
 }
 

@@ -75,7 +75,7 @@ class TestSet:
         """What was taken as labels, in one line."""
         several = len(self.taken) > 1
         parts = [
-            f"energy from {energy}, forces from {forces}" + (f" ({n} frames)" if several else "")
+            f"energy from '{energy}', forces from '{forces}'" + (f" ({n} frames)" if several else "")
             for (energy, forces), n in self.taken.items()
         ]
         return f"{len(self.references)} frames: {'; '.join(parts)}"
