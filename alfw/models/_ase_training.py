@@ -7,8 +7,10 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from alfw.core.errors import TrainingError
 from alfw.core.records import Labeled, Resources, TrainingData
 from alfw.io.frames import write_extxyz
 from alfw.io.imported import Imported
+from alfw.models.statistics import check_labels
 
 if TYPE_CHECKING:
     from alfw.models.ase import ASEModel
@@ -32,9 +35,18 @@ def train(
     if model.train_command is None:
         (workdir / MEMBER).write_text(json.dumps({"calculator": model.calculator, "seed": seed}))
         return workdir / MEMBER
-    names = {"train": "train.extxyz", "valid": "valid.extxyz", "weights": model.weights, "seed": seed}
-    names |= {"start": "" if start is None else str(start.resolve())}
-    names |= {"threads": resources.threads, "device": resources.device}
+    check_labels(data.train, data.valid)
+    names: dict[str, object] = {
+        "train": "train.extxyz",
+        "valid": "valid.extxyz",
+        "seed": seed,
+        "start": "" if start is None else start.resolve(),
+        "weights": model.weights,
+        "threads": resources.threads,
+        "device": resources.device,
+        "python": model.python or sys.executable,
+        "recipes": files("alfw.fw_templates") / "models",
+    }
     for side in ("train", "valid"):
         _write(workdir / str(names[side]), getattr(data, side))
     _run(model.train_command, names, workdir, resources)

@@ -1,7 +1,7 @@
 """ASE calculators in any interpreter that has numpy and ASE: batches come in on stdin, answers go out on stdout.
 
 Run as a script by the interpreter of the model; it imports nothing of alfw. A message is its length (8 bytes, little
-endian) and an NPZ without pickle. The process ends with its input, so it cannot outlive the one that started it.
+endian) and an NPZ without pickle. The process ends with its input, or when the one that started it is gone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import io
 import json
 import os
 import sys
+import threading
+import time
 from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
 
 HEADER = 8
+WATCH_S = 0.5  # how often the worker looks whether its parent is alive
 
 
 def send(stream: Any, message: Any) -> None:
@@ -60,7 +63,7 @@ def compute(calculator: Any, system: Any) -> dict[str, Any]:
     )
     atoms.calc = calculator
     offered = set(calculator.implemented_properties)
-    answer = {"forces": np.asarray(atoms.get_forces(), np.float64)}
+    answer: dict[str, Any] = {"forces": np.asarray(atoms.get_forces(), np.float64)}
     answer["energy"] = float(calculator.results.get("free_energy", atoms.get_potential_energy()))
     if atoms.pbc.all() and "stress" in offered:
         answer["stress"] = np.asarray(atoms.get_stress(voigt=False), np.float64)
@@ -69,31 +72,54 @@ def compute(calculator: Any, system: Any) -> dict[str, Any]:
     return answer
 
 
-def calculators(setup: str) -> list[Any]:
-    """The calculators that the first message asks for."""
-    wanted = json.loads(setup)
-    module, _, name = wanted["target"].partition(":")
-    factory = getattr(import_module(module), name)
-    return [factory(**options) for options in wanted["options"]]
+class Failed(Exception):
+    """A calculator cannot be made, or cannot compute a frame; its words in one line."""
 
 
-def answer_to(message: dict[str, Any], made: list[Any]) -> dict[str, Any]:
+def made(target: str, options: Any) -> list[Any]:
+    """The calculators of a factory ``module:callable``, one for each mapping of options; or Failed."""
+    module, _, name = target.partition(":")
+    try:
+        factory = getattr(import_module(module), name)
+        return [factory(**each) for each in options]
+    except Exception as error:  # code of others, any error: whoever asked gets its words
+        raise Failed(f"calculator {target} cannot be made: {words(error)}") from error
+
+
+def computed(calculators: Any, systems: Any) -> list[list[dict[str, Any]]]:
+    """What each calculator gives for each system, as `compute`; or Failed."""
+    return [[_tried(calculator, system) for system in systems] for calculator in calculators]
+
+
+def _tried(calculator: Any, system: Any) -> dict[str, Any]:
+    try:
+        return compute(calculator, system)
+    except Exception as error:  # code of others, any error: whoever asked gets its words
+        elements = ", ".join(str(z) for z in sorted({int(z) for z in system["numbers"]}))
+        raise Failed(f"a frame with atomic numbers {elements}: {words(error)}") from error
+
+
+def words(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def answer_to(message: dict[str, Any], calculators: list[Any]) -> dict[str, Any]:
     """The answer to a batch of frames: ``member.frame.property``."""
     systems: list[dict[str, Any]] = [{} for _ in range(int(message.pop("frames")))]
     for name, value in message.items():
         i, key = name.split(".")
         systems[int(i)][key] = value
-    answer: dict[str, Any] = {"members": np.array(len(made))}
-    for k, calculator in enumerate(made):
-        for i, system in enumerate(systems):
-            for key, value in compute(calculator, system).items():
-                answer[f"{k}.{i}.{key}"] = np.asarray(value)
+    answer: dict[str, Any] = {"members": np.array(len(calculators))}
+    for k, member in enumerate(computed(calculators, systems)):
+        for j, properties in enumerate(member):
+            answer |= {f"{k}.{j}.{key}": np.asarray(value) for key, value in properties.items()}
     return answer
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
     """Answer messages until there are no more."""
-    made: list[Any] = []
+    calculators: list[Any] = []
     while True:
         try:
             message = receive(source)
@@ -101,17 +127,26 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             return
         try:
             if "setup" in message:
-                made = calculators(str(message["setup"]))
-                answer: dict[str, Any] = {"members": np.array(len(made))}
+                wanted = json.loads(str(message["setup"]))
+                import_module("ase")
+                calculators = made(wanted["target"], wanted["options"])
+                answer: dict[str, Any] = {"members": np.array(len(calculators))}
             else:
-                answer = answer_to(message, made)
-        except Exception as error:  # code of others, any error: the one who asked gets its words
-            answer = {"error": np.array(f"{type(error).__name__}: {error}")}
+                answer = answer_to(message, calculators)
+        except Exception as error:  # whatever it is, the one who asked gets its words
+            answer = {"error": np.array(str(error) if isinstance(error, Failed) else words(error))}
         send(sink, answer)
 
 
+def watch(parent: int) -> None:
+    """End this process, in the middle of a batch if need be, when its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_S)
+    os._exit(1)
+
+
 if __name__ == "__main__":
-    sys.path.pop(0)  # the folder of this file: its neighbours would hide other packages
+    threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get into the answers
     serve(sys.stdin.buffer, out)

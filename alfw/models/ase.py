@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 from alfw.core.protocols import Potential
 from alfw.core.records import Resources, TrainingData
 from alfw.core.reference import species_of
 from alfw.core.registry import private
 from alfw.models import _ase_training as training
+from alfw.models.statistics import check_labels
 
 Factory = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
@@ -34,20 +35,26 @@ class ASEModel(BaseModel):
     weights_option : str or None
         The option that gets the path of a member's weights.
     train_command : str or None
-        Command that trains one member, e.g. ``python train.py {train} {valid} {seed} {weights}``. In its own folder,
-        ``{train}`` and ``{valid}`` are extxyz files of labelled frames (the latter may be empty), ``{start}`` the
-        weights of the round before (empty text: none), ``{threads}`` and ``{device}`` what it may use; it has to leave
-        the file ``{weights}``. None: the calculators are taken as they are, and training does nothing.
+        Command that trains one member, e.g. ``{python} train.py {train} {valid} {seed} {weights}``. In its own folder,
+        ``{train}`` and ``{valid}`` are extxyz files of labelled frames (the latter may be empty), ``{seed}`` the
+        member's, ``{start}`` the member's weights of the round before (empty text: none, or no `warm_start`),
+        ``{threads}`` and ``{device}`` (cpu or gpu) what it may use, ``{python}`` the interpreter of the model,
+        ``{recipes}`` the folder of alfw's own training scripts; it has to leave the file ``{weights}``. None: the
+        calculators are taken as they are, and training does nothing.
+    warm_start : bool
+        Whether ``{start}`` is given.
     weights : str
         Name of that file.
     species : tuple of int
         Atomic numbers that the model knows; empty = any.
     python : str or None
         The other interpreter, e.g. ``>>mace_python<<``; it needs numpy and ASE beside the model.
+    timeout_s : float or None
+        How long the other interpreter may take for a batch of frames; None = as long as it wants.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    execution_only: ClassVar[frozenset[str]] = frozenset({"python"})
+    execution_only: ClassVar[frozenset[str]] = frozenset({"python", "timeout_s"})
 
     kind: Literal["ase", "external"] = "ase"
     members: PositiveInt = 1
@@ -56,9 +63,11 @@ class ASEModel(BaseModel):
     member_kwargs: tuple[dict[str, JsonValue], ...] = ()
     weights_option: str | None = None
     train_command: Annotated[str, Field(min_length=1)] | None = None
+    warm_start: bool = False
     weights: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "weights.model"
     species: tuple[Annotated[int, Field(ge=1, le=118)], ...] = ()
     python: Annotated[str, Field(min_length=1)] | None = None
+    timeout_s: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -72,6 +81,8 @@ class ASEModel(BaseModel):
             raise ValueError(
                 "train_command needs weights_option: what the calculator calls the path of its weights"
             )
+        if self.timeout_s is not None and self.python is None:
+            raise ValueError("timeout_s is of kind external: calculators in this process cannot be given up")
         return self
 
     def known_species(self) -> frozenset[int] | None:
@@ -79,7 +90,9 @@ class ASEModel(BaseModel):
         return frozenset(self.species) or None
 
     def statistics(self, data: TrainingData, start: Path | None = None) -> dict[str, Any]:
-        """The elements of the training side."""
+        """The elements of the training side; raises TrainingError where its labels cannot be trained on."""
+        if self.train_command is not None:
+            check_labels(data.train)
         return {"species": list(species_of([item.frame for item in data.train]))}
 
     def train(
@@ -97,7 +110,7 @@ class ASEModel(BaseModel):
         Raises
         ------
         TrainingError
-            The command cannot be started, fails, or leaves no weights.
+            There is nothing to train on; the command cannot be started, fails, or leaves no weights.
         """
         return training.train(self, data, seed, start, workdir, resources)
 
@@ -109,7 +122,7 @@ class ASEModel(BaseModel):
             found = {self.weights_option: str(path)} if self.weights_option and self.train_command else {}
             options.append({**self.kwargs, **own, **found})
         members = private("alfw.models._ase_members", self.kind)
-        return members.ASEPotential(self.calculator, options, self.python, self.species)  # type: ignore[no-any-return]
+        return members.ASEPotential(self.calculator, options, self.python, self.species, self.timeout_s)  # type: ignore[no-any-return]
 
     def export(self, weights: Sequence[Path], directory: Path, provenance: Mapping[str, Any]) -> None:
         """Write ``ensemble.json`` and the members' files into `directory`."""

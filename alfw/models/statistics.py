@@ -18,19 +18,28 @@ MIN_SCALE_eV = (
 
 
 def check_finite(items: Sequence[Labeled]) -> None:
-    """Raise TrainingError, naming the frame, for an energy or force that is not a finite number."""
+    """Raise TrainingError, naming the frame, for a label without forces, or with a number that is not finite."""
     for item in items:
-        if not (np.isfinite(item.label.energy) and np.isfinite(item.label.forces).all()):
+        label, which = item.label, f"label of frame {item.frame.id[:12]}"
+        if np.shape(label.forces) != (len(item.frame), 3):
             raise TrainingError(
-                f"label of frame {item.frame.id[:12]} is not finite: remove it from the dataset"
+                f"{which} has no forces of its {len(item.frame)} atoms: label it anew, or remove it"
             )
+        optional = [value for value in (label.stress, label.dipole, label.esp) if value is not None]
+        if not (np.isfinite(label.energy) and all(np.isfinite(x).all() for x in [label.forces, *optional])):
+            raise TrainingError(f"{which} is not finite: remove it from the dataset")
+
+
+def check_labels(train: Sequence[Labeled], valid: Sequence[Labeled] = ()) -> None:
+    """Raise TrainingError where there is nothing to train on, or as `check_finite` does."""
+    if not train:
+        raise TrainingError("no training labels: add labelled frames to the train side")
+    check_finite([*train, *valid])
 
 
 def statistics(train: Sequence[Labeled], cutoff_A: float) -> dict[str, Any]:
     """Shared statistics of a training set as JSON data; see `NequixModel.statistics`."""
-    if not train:
-        raise TrainingError("no training labels: add labelled frames to the train side")
-    check_finite(train)
+    check_labels(train)
     frames = [item.frame for item in train]
     reference = fit_reference_energies(frames, [item.label.energy for item in train])
     forces = np.concatenate([item.label.forces[item.frame.free] for item in train])
