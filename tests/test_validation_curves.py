@@ -60,9 +60,10 @@ def test_the_fit_gets_back_what_it_was_given_and_agrees_with_ase(copper: list[La
     assert (fit.V0, fit.E0, fit.B0, fit.B_prime) == pytest.approx((11.8, -3.7, 140.0, 4.9), rel=1e-9)
     volume = np.array([np.linalg.det(item.frame.cell) / 4 for item in copper])
     energy = np.array([item.label.energy / 4 for item in copper])
-    V0, E0, B = EquationOfState(volume, energy, eos="birchmurnaghan").fit()
+    volume_0, energy_0, bulk_modulus = EquationOfState(volume, energy, eos="birchmurnaghan").fit()
     ours = fit_birch_murnaghan(volume, energy)
-    assert [ours.V0, ours.E0, ours.B0] == pytest.approx([V0, E0, B * EV_PER_A3_GPa], rel=1e-5)
+    expected = (volume_0, energy_0, bulk_modulus * EV_PER_A3_GPa)
+    assert (ours.V0, ours.E0, ours.B0) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_model_that_is_the_reference_has_no_error(copper: list[Labeled]) -> None:
