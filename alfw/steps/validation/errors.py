@@ -76,6 +76,7 @@ def frames_of(predicted: Predicted) -> list[dict[str, Any]]:
                 "index": reference.index,
                 "formula": frame.formula,
                 "n_atoms": len(frame),
+                "energy_error_eV": float(energy - label.energy),
                 "energy_error_eV_per_atom": float(energy - label.energy) / len(frame),
                 "force_rmse_eV_per_A": rmse((forces - label.forces)[frame.free]),
                 "force_error_max_eV_per_A": float(norms[frame.free].max(initial=0.0)),
