@@ -103,6 +103,7 @@ def shrink(path: Path) -> None:
         ("walkers: 12 ", "walkers: 2 "),
         ("n_steps: 4000", "n_steps: 20"),
         ("keep_every: 40", "keep_every: 5"),
+        (", force_std_eV_per_A: 3.0", ""),
         ("max_frames: 30", "max_frames: 2"),
         ("audit_frames: 10 ", "audit_frames: 1 "),
         ("frames_per_firework: 10 ", "frames_per_firework: 200 "),

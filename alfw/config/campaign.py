@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from alfw.config.messages import one_line
 from alfw.config.sections import CampaignFile, LabelStage, Section, SelectStage
+from alfw.config.spread import check_spread
 from alfw.core.errors import ConfigError, PluginError
 from alfw.core.ids import content_id
 from alfw.core.protocols import Labeler, Model, Sampler, Selector
@@ -54,7 +55,9 @@ class CampaignConfig:
         self.select: SelectStage = _validate(SelectStage, own, "select")
         own, _ = _split(self.raw["label"], LabelStage)
         self.label: LabelStage = _validate(LabelStage, own, "label")
-        self.plugins(None)
+        plugins = self.plugins(None)
+        samplers = {f"sample.{i}": sampler for i, sampler in enumerate(plugins.samplers)}
+        check_spread(plugins.model, samplers | {"select": plugins.selector})
 
     @property
     def name(self) -> str:

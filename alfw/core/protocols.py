@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from alfw.core.frame import Float, Frame
 from alfw.core.records import (
@@ -74,13 +74,40 @@ class HasSpread(JaxPotential, Protocol):
     """A JaxPotential that knows how far its members are apart for hardly more than the cost of one."""
 
     def atom_spread_function(self) -> tuple[Callable[..., Any], Any]:
-        """``f(params, vectors, species, senders, receivers) -> (mean (N,) eV, members (K, N) eV)`` and its parameters.
+        """A function of the mean energy and of the members' deviations from it, and its parameters.
 
+        The function: ``f(params, vectors, species, senders, receivers) -> (mean (N,) eV, deviations (K, N) eV)``.
         Arguments as in `JaxPotential.atom_energy_function`; `params` has no leading axis. The members share all but
-        their last layer, so that all K cost one pass: the energy σ of a frame is the standard deviation over K of the
-        sums over its atoms.
+        their last layer, so that all K cost one pass; a deviation is a member minus the mean, and they sum to zero. The
+        energy σ of a frame is the root mean square over K of their sums over its atoms.
         """
         ...
+
+
+@runtime_checkable
+class NeedsSpread(Protocol):
+    """A sampler or selector that looks at how far the members of an ensemble are apart."""
+
+    def spread_needs(self) -> Mapping[str, Literal["members", "heads"]]:
+        """Paths of the options, as the user wrote them, that ask for a spread, and what they need.
+
+        "members": more than one, of whatever kind; "heads": a shallow ensemble (`HasSpread`). An option left at its
+        default asks for nothing.
+        """
+        ...
+
+
+def spread_lacking(plugin: object, members: int, cheap: bool) -> str | None:
+    """What an ensemble of `members` lacks for this sampler or selector: one line, None = nothing.
+
+    `cheap`: whether it is a shallow ensemble, whose spread of energies is known everywhere.
+    """
+    for key, need in (plugin.spread_needs() if isinstance(plugin, NeedsSpread) else {}).items():
+        if need == "members" and members < 2:
+            return f"{key}: an ensemble of one has no spread; set model.members or model.heads, or leave this out"
+        if need == "heads" and not cheap:
+            return f"{key}: needs a shallow ensemble (model.heads 8 or so, members 1); force_std_eV_per_A serves others"
+    return None
 
 
 @runtime_checkable

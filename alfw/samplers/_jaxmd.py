@@ -18,6 +18,7 @@ from alfw.core.records import Event, Exploration
 from alfw.core.units import FS
 from alfw.samplers import _jaxmd_loop as loop
 from alfw.samplers._jaxmd_events import events_of
+from alfw.samplers._jaxmd_forces import surface_of
 from alfw.samplers._jaxmd_system import (
     Walkers,
     atoms_of,
@@ -98,16 +99,18 @@ def _walkers(options: JaxMDSampler, starts: Sequence[Frame]) -> Walkers:
 
 
 def limit_table(options: JaxMDSampler, members: int) -> NDArray[np.float64]:
-    """(5,): the limits in the order of `Atoms.limits`; closeness is the inverse of the distance fraction."""
+    """(6,): the limits in the order of `Atoms.limits`; closeness is the inverse of the distance fraction."""
     limits = options.limits
-    uncertain = limits.force_std_eV_per_A if members > 1 else None
+    force_std = limits.force_std_eV_per_A if members > 1 else None
+    energy_std = limits.energy_std_eV_per_atom
     return np.array(
         [
             limits.max_speed_A_per_fs,
             1.0 / limits.min_distance_fraction if limits.min_distance_fraction > 0 else np.inf,
             limits.max_force_eV_per_A,
             limits.max_growth_A,
-            np.inf if uncertain is None else uncertain,
+            np.inf if force_std is None else force_std,
+            np.inf if energy_std is None else energy_std,
         ]
     )
 
@@ -119,12 +122,12 @@ class Simulation:
         self, options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, seed: int, skin_A: float
     ) -> None:
         self.options, self.walkers, self.skin_A = options, walkers, skin_A
-        self.energy, self.params = potential.atom_energy_function()
+        self.surface, self.params = surface_of(potential)
         limits = limit_table(options, potential.members)
         self.atoms = loop.to_device(atoms_of(walkers, potential, limits))
         radius = max(covalent_radii[frame.numbers].max() for frame in walkers.starts)
         self.cutoff_A = max(potential.cutoff_A, 2 * radius * options.limits.min_distance_fraction)
-        self.settings = _settings(options, potential.members, seed, bool(np.isfinite(limits[-1])))
+        self.settings = _settings(options, potential.members, seed, bool(np.isfinite(limits[4])))
         momenta, size = walkers.momenta(seed), ring_size(options.dt_fs)
         self.carry = loop.start(walkers.positions(), momenta, seed, len(walkers.starts), size)
         self.capacity = 1
@@ -142,7 +145,14 @@ class Simulation:
         while True:
             before = int(self.carry.step)
             self.carry = loop.advance(
-                self.energy, self.params, self.atoms, self.edges, self.skin, self.settings, target, self.carry
+                self.surface,
+                self.params,
+                self.atoms,
+                self.edges,
+                self.skin,
+                self.settings,
+                target,
+                self.carry,
             )
             if not bool(self.carry.stale):
                 return
@@ -197,6 +207,9 @@ def _counters(options: JaxMDSampler, simulation: Simulation, events: list[Event]
         "max_force_eV_per_A": simulation.carry.max_force,
         "max_force_std_eV_per_A": simulation.carry.max_force_std,
     }
+    if simulation.surface.cheap_spread:
+        maxima["max_energy_std_eV_per_atom"] = simulation.carry.max_energy_std
+    driver = {} if simulation.surface.cheap_spread else {"driver": int(simulation.settings.driver)}
     return {
         "n_steps": n_steps,
         "n_walkers": options.walkers,
@@ -204,6 +217,6 @@ def _counters(options: JaxMDSampler, simulation: Simulation, events: list[Event]
         "n_explosions": len(events) - reasons["uncertain"],
         "n_high_force": reasons["force"],
         "n_uncertain": reasons["uncertain"],
-        "driver": int(simulation.settings.driver),
+        **driver,
         **{name: float(np.asarray(values)[:-1].max()) for name, values in maxima.items()},
     }

@@ -5,7 +5,6 @@ Units inside are eV, Å, amu and therefore sqrt(amu Å^2/eV) = 10.18 fs for time
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,10 +14,12 @@ from jax import Array, lax
 from jax_md import simulate
 
 from alfw.core.units import FS
+from alfw.samplers._jaxmd_forces import Forces, Surface, forces_on
 from alfw.samplers._jaxmd_system import Atoms, EdgeArrays
 
 # What a limit is on, in the order in which a step is judged; reason 0 is "nan", -1 none.
-REASONS = ("nan", "speed", "distance", "force", "growth", "uncertain")
+# Two limits are on how uncertain the ensemble is: force_std, and the spread of the energies.
+REASONS = ("nan", "speed", "distance", "force", "growth", "uncertain", "uncertain")
 FIRST_STEP = -1  # done with dt = 0: it only evaluates and judges the start
 
 
@@ -62,6 +63,7 @@ class Carry(NamedTuple):
         Positions every `ring_every` steps; step s is at (s // ring_every) % S. A walker that stands still
         leaves its own.
     max_force, max_force_std : (R+1,) float32, eV/Å
+    max_energy_std : (R+1,) float32, eV per atom
         Largest finite values met.
     """
 
@@ -80,16 +82,18 @@ class Carry(NamedTuple):
     ring: Array
     max_force: Array
     max_force_std: Array
+    max_energy_std: Array
 
 
 class Judgement(NamedTuple):
-    """Per walker (R+1,): still within all limits, index of the reason if not, what was measured, and two maxima."""
+    """Per walker (R+1,): still within all limits, index of the reason if not, what was measured, and three maxima."""
 
     ok: Array
     reason: Array
     value: Array
     force: Array
     force_std: Array
+    energy_std: Array
 
 
 def start(position: Any, momentum: Any, seed: int, n_walkers: int, ring_size: int) -> Carry:
@@ -112,12 +116,13 @@ def start(position: Any, momentum: Any, seed: int, n_walkers: int, ring_size: in
         ring=jnp.zeros((ring_size, *x.shape), jnp.float32),
         max_force=zero,
         max_force_std=zero,
+        max_energy_std=zero,
     )
 
 
 @partial(jax.jit, static_argnums=0)
 def advance(
-    energy: Callable[..., Array],
+    surface: Surface,
     params: Any,
     atoms: Atoms,
     edges: EdgeArrays,
@@ -130,8 +135,8 @@ def advance(
 
     Parameters
     ----------
-    energy, params
-        `JaxPotential.atom_energy_function`; `energy` must be equal and hash equal to be compiled once.
+    surface, params
+        Of the potential; a `surface` must be equal and hash equal to be compiled once.
     skin : () float32, Å
     stop : () int32
     """
@@ -139,11 +144,11 @@ def advance(
     def going(carry: Carry) -> Array:
         return (carry.step < stop) & ~carry.stale & jnp.any(carry.alive)
 
-    return lax.while_loop(going, lambda c: _step(energy, params, atoms, edges, skin, settings, c), carry)
+    return lax.while_loop(going, lambda c: _step(surface, params, atoms, edges, skin, settings, c), carry)
 
 
 def _step(
-    energy: Callable[..., Array],
+    surface: Surface,
     params: Any,
     atoms: Atoms,
     edges: EdgeArrays,
@@ -166,16 +171,10 @@ def _step(
     moved = jnp.linalg.norm(state.position - carry.position, axis=1) / settings.dt * FS  # Å/fs
     stale = _stale(atoms, skin, carry, state.position, moved)
     due = (carry.step + 1) % settings.force_std_every == 0
-    n_members = jnp.where(stale, 0, jnp.where(due, _members(params), 1))
-    force, spread = _forces(energy, params, atoms, edges, state.position, settings.driver, n_members)
-    state = simulate.momentum_step(state.set(force=force), dt / 2)
-    verdict = _judge(atoms, edges, state, spread, moved)
+    said = forces_on(surface, params, atoms, edges, state.position, settings.driver, due, ~stale)
+    state = simulate.momentum_step(state.set(force=said.force), dt / 2)
+    verdict = _judge(atoms, edges, state, said, moved)
     return _next(atoms, settings, carry, state, verdict, stale)
-
-
-def _members(params: Any) -> int:
-    """K."""
-    return int(jax.tree.leaves(params)[0].shape[0])
 
 
 def _stale(atoms: Atoms, skin: Array, carry: Carry, position: Array, moved: Array) -> Array:
@@ -189,40 +188,7 @@ def _stale(atoms: Atoms, skin: Array, carry: Carry, position: Array, moved: Arra
     return jnp.any(counts & (drift > 0.499 * skin))
 
 
-def _forces(
-    energy: Callable[..., Array],
-    params: Any,
-    atoms: Atoms,
-    edges: EdgeArrays,
-    position: Array,
-    driver: Array,
-    n_members: Array,
-) -> tuple[Array, Array]:
-    """(N, 3) force of the driver, and (N,) force_std over `n_members` members from the driver on, eV/Å.
-
-    One loop serves both, so the model is compiled once; mean and squares by Welford
-    (doi:10.1080/00401706.1962.10490022), which keeps its digits in float32.
-    """
-    n_all = _members(params)
-
-    def vectors(x: Array) -> Array:
-        return x[edges.senders] - x[edges.receivers] + edges.offsets
-
-    def member(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        first, mean, squares = sums
-        one = jax.tree.map(lambda leaf: leaf[(driver + i) % n_all], params)
-        total = lambda x: energy(one, vectors(x), atoms.species, edges.senders, edges.receivers).sum()  # noqa: E731
-        force = jnp.where(atoms.free, -jax.grad(total)(position), jnp.float32(0))
-        delta = force - mean
-        mean = mean + delta / (i + 1).astype(jnp.float32)
-        return jnp.where(i == 0, force, first), mean, squares + (delta * (force - mean)).sum(1)
-
-    zero = jnp.zeros_like(position)
-    first, _, squares = lax.fori_loop(0, n_members, member, (zero, zero, zero[:, 0]))
-    return first, jnp.sqrt(squares / jnp.maximum(n_members, 1).astype(jnp.float32))
-
-
-def _judge(atoms: Atoms, edges: EdgeArrays, state: Any, spread: Array, moved: Array) -> Judgement:
+def _judge(atoms: Atoms, edges: EdgeArrays, state: Any, said: Forces, moved: Array) -> Judgement:
     """What each walker's new state is worth; comparisons are written so that NaN is never within a limit."""
     n = atoms.count.shape[0]
     per_walker = partial(
@@ -232,19 +198,20 @@ def _judge(atoms: Atoms, edges: EdgeArrays, state: Any, spread: Array, moved: Ar
     centroid = jax.ops.segment_sum(x, atoms.walker, n, indices_are_sorted=True) / atoms.count
     speed = jnp.maximum(jnp.linalg.norm(state.momentum / atoms.mass, axis=1) * FS, moved)
     far = jnp.linalg.norm(x - centroid[atoms.walker], axis=1)
-    broken = ~jnp.isfinite(x.sum(1) + state.force.sum(1) + state.momentum.sum(1) + spread)
-    columns = [speed, jnp.linalg.norm(state.force, axis=1), far, spread, broken.astype(jnp.float32)]
+    broken = ~jnp.isfinite(x.sum(1) + state.force.sum(1) + state.momentum.sum(1) + said.force_std)
+    columns = [speed, jnp.linalg.norm(state.force, axis=1), far, said.force_std, broken.astype(jnp.float32)]
     largest = per_walker(jnp.stack(columns, 1) * jnp.stack([*[free] * 4, jnp.ones_like(free)], 1))
     distance = jnp.linalg.norm(x[edges.senders] - x[edges.receivers] + edges.offsets, axis=1)
     closeness = jnp.where(edges.radii > 0, edges.radii / distance, jnp.float32(0))
     closest = jax.ops.segment_max(closeness, atoms.walker[edges.receivers], n)
-    values = jnp.stack([largest[:, 0], closest, largest[:, 1], largest[:, 2] - atoms.extent, largest[:, 3]])
+    speed, force, far, spread, broken = largest.T
+    values = jnp.stack([speed, closest, force, far - atoms.extent, spread, said.energy_std])
     within = values <= atoms.limits
-    finite = largest[:, 4] == 0
+    finite = (broken == 0) & jnp.isfinite(said.energy_std)
     first = jnp.argmax(~within, axis=0)
     value = jnp.where(finite, jnp.take_along_axis(values, first[None], 0)[0], jnp.float32(jnp.nan))
     reason = jnp.where(finite, first.astype(jnp.int32) + 1, jnp.int32(0))
-    return Judgement(finite & jnp.all(within, 0), reason, value, largest[:, 1], largest[:, 3])
+    return Judgement(finite & jnp.all(within, 0), reason, value, force, spread, said.energy_std)
 
 
 def _next(
@@ -276,6 +243,7 @@ def _next(
         ring=carry.ring.at[slot].set(jnp.where(writes, recorded, carry.ring[slot])),
         max_force=largest(verdict.force, carry.max_force),
         max_force_std=largest(verdict.force_std, carry.max_force_std),
+        max_energy_std=largest(verdict.energy_std, carry.max_energy_std),
     )
 
 

@@ -47,8 +47,8 @@ class Atoms(NamedTuple):
         Atoms of each walker.
     extent : (R+1,) float32, Å
         Largest distance of a free atom from the centroid in the start.
-    limits : (5, R+1) float32
-        Of speed Å/fs, closeness, force eV/Å, growth Å, force_std eV/Å; inf = none.
+    limits : (6, R+1) float32
+        Of speed Å/fs, closeness, force eV/Å, growth Å, force_std eV/Å, energy_std eV per atom; inf = none.
     """
 
     species: Array
@@ -146,7 +146,7 @@ def extent(frame: Frame) -> float:
 
 
 def atoms_of(walkers: Walkers, potential: JaxPotential, limits: NDArray[np.float64]) -> Atoms:
-    """The constants of all atoms; `limits` (5,) as in `Atoms`, growth is lifted for periodic walkers.
+    """The constants of all atoms; `limits` (6,) as in `Atoms`, growth is lifted for periodic walkers.
 
     Raises
     ------

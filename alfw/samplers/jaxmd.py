@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from alfw.core.errors import PluginError
+from alfw.core.errors import PluginError, SamplingError
 from alfw.core.frame import Frame
-from alfw.core.protocols import JaxPotential, Potential
+from alfw.core.protocols import HasSpread, JaxPotential, Potential, spread_lacking
 from alfw.core.records import Exploration, Resources
 from alfw.core.registry import private
 
@@ -32,11 +32,14 @@ class MDLimits(BaseModel):
     Attributes
     ----------
     max_force_eV_per_A : float
-        Norm of the force on an atom, by the member that drives the run.
+        Norm of the force on an atom, by what drives the run.
     max_speed_A_per_fs : float
         Of an atom, from its momentum and from its displacement in one step.
     force_std_eV_per_A : float or None
-        Largest `force_std` over the atoms; None or one member = not looked at.
+        Largest `force_std` over the atoms; None = not looked at. Where it is not set, an ensemble of one is let pass.
+        Of a shallow ensemble it costs about as much as of a deep one; `energy_std_eV_per_atom` costs next to nothing.
+    energy_std_eV_per_atom : float or None
+        Shallow ensembles only (model.heads): standard deviation over the members of a walker's energy, per atom.
     min_distance_fraction : float
         Closest distance of two atoms over the sum of their covalent radii (`ase.data.covalent_radii`).
     max_growth_A : float
@@ -48,6 +51,7 @@ class MDLimits(BaseModel):
     max_force_eV_per_A: PositiveFloat = 30.0
     max_speed_A_per_fs: PositiveFloat = 1.0
     force_std_eV_per_A: PositiveFloat | None = 3.0
+    energy_std_eV_per_atom: PositiveFloat | None = None
     min_distance_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.6
     max_growth_A: PositiveFloat = 10.0
 
@@ -106,6 +110,18 @@ class JaxMDSampler(BaseModel):
             raise ValueError("no frame would be kept: equilibration_steps + keep_every is above n_steps")
         return self
 
+    def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
+        """See `NeedsSpread`."""
+        needs: dict[str, Literal["members", "heads"]] = {}
+        if (
+            self.limits.force_std_eV_per_A is not None
+            and "force_std_eV_per_A" in self.limits.model_fields_set
+        ):
+            needs["limits.force_std_eV_per_A"] = "members"
+        if self.limits.energy_std_eV_per_atom is not None:
+            needs["limits.energy_std_eV_per_atom"] = "heads"
+        return needs
+
     def run(
         self,
         potential: Potential,
@@ -117,14 +133,15 @@ class JaxMDSampler(BaseModel):
     ) -> Exploration:
         """The frames kept and the events met; the same on one machine for the same arguments.
 
-        Member ``seed % potential.members`` drives the run (counter ``driver``).
+        Member ``seed % potential.members`` drives the run (counter ``driver``); of a shallow ensemble the mean does,
+        and the largest spread of energies met is a counter (``max_energy_std_eV_per_atom``).
 
         Raises
         ------
         PluginError
             jax-md cannot drive this potential, or is not installed.
         SamplingError
-            No starts, or an element that the potential does not know.
+            No starts, an element that the potential does not know, or a limit on a spread that it does not have.
         DataError
             A start is periodic in some directions only.
         """
@@ -133,6 +150,9 @@ class JaxMDSampler(BaseModel):
                 f"sampler 'jaxmd' cannot drive {type(potential).__name__}: it has no atom_energy_function"
                 " (model kind 'nequix' has one)"
             )
+        lacking = spread_lacking(self, potential.members, isinstance(potential, HasSpread))
+        if lacking:
+            raise SamplingError(f"sampler 'jaxmd': {lacking}")
         module: Any = private("alfw.samplers._jaxmd", "jaxmd")
         return module.explore(self, potential, starts, seed, progress or _silent)  # type: ignore[no-any-return]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -51,3 +51,10 @@ def _ordered(band: tuple[float | None, float | None]) -> tuple[float | None, flo
 _End = Annotated[float, Field(ge=0)] | None
 # Lowest and highest force_std (eV/Å) of a candidate; None = open.
 Band = Annotated[tuple[_End, _End], AfterValidator(_ordered)]
+
+
+def band_needs(options: BaseModel) -> dict[str, Literal["members", "heads"]]:
+    """What a selector's ``band_eV_per_A`` asks of the ensemble, where the user has set it; see `NeedsSpread`."""
+    band = getattr(options, "band_eV_per_A", (None, None))
+    asked = "band_eV_per_A" in options.model_fields_set and band != (None, None)
+    return {"band_eV_per_A": "members"} if asked else {}

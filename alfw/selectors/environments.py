@@ -13,7 +13,7 @@ from alfw.selectors._coverage import Coverage, Features
 from alfw.selectors._descriptors import descriptors, standardise
 from alfw.selectors._duplicates import Duplicates
 from alfw.selectors._filters import candidates
-from alfw.selectors._options import Band, Dedup, Physical
+from alfw.selectors._options import Band, Dedup, Physical, band_needs
 
 # Mean distance of a frame's environments below which it shows nothing new, in units of an element's spread.
 MIN_GAIN = 0.01
@@ -40,6 +40,10 @@ class EnvironmentsSelector(BaseModel):
     physical: Physical = Physical()
     band_eV_per_A: Band = (None, 3.0)
     dedup: Dedup = Dedup()
+
+    def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
+        """See `NeedsSpread`."""
+        return band_needs(self)
 
     def select(self, pool: Pool, limit: int, seed: int) -> Selection:
         """At most `limit` frames; rejected counts as `candidates`, and ``duplicate``."""

@@ -30,6 +30,10 @@ class ForceStdSelector(BaseModel):
     band_eV_per_A: Band = (None, 3.0)
     dedup: Dedup = Dedup()
 
+    def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
+        """See `NeedsSpread`."""
+        return {"kind": "members"}
+
     def select(self, pool: Pool, limit: int, seed: int) -> Selection:
         """At most `limit` frames; rejected counts as `candidates`, and ``duplicate``. The seed changes nothing.
 

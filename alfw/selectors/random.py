@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from alfw.core.records import Pool, Selection
 from alfw.selectors._filters import candidates
-from alfw.selectors._options import Band, Dedup, Physical
+from alfw.selectors._options import Band, Dedup, Physical, band_needs
 from alfw.selectors._ranked import take
 
 
@@ -23,6 +23,10 @@ class RandomSelector(BaseModel):
     physical: Physical = Physical()
     band_eV_per_A: Band = (None, 3.0)
     dedup: Dedup = Dedup()
+
+    def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
+        """See `NeedsSpread`."""
+        return band_needs(self)
 
     def select(self, pool: Pool, limit: int, seed: int) -> Selection:
         """At most `limit` frames; rejected counts as `candidates`, and ``duplicate``."""

@@ -1,0 +1,156 @@
+"""What moves the walkers: the force of one member, or of the mean of a shallow ensemble, and how far members are apart.
+
+One loop serves the driving force and the others, so the model is compiled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from alfw.core.protocols import HasSpread, JaxPotential
+from alfw.samplers._jaxmd_system import Atoms, EdgeArrays
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The function that walkers move on; equal surfaces share a compiled program.
+
+    Attributes
+    ----------
+    function : callable
+        `JaxPotential.atom_energy_function`'s, or `HasSpread.atom_spread_function`'s where `cheap_spread`.
+    cheap_spread : bool
+        The mean of all members drives the run, and the spread of energies is known in every step.
+    """
+
+    function: Callable[..., Any]
+    cheap_spread: bool
+
+
+class Forces(NamedTuple):
+    """What a potential says of N atoms of R walkers and the dummy one.
+
+    Attributes
+    ----------
+    force : (N, 3) float32, eV/Å
+    force_std : (N,) float32, eV/Å
+        0 where it was not asked for.
+    energy_std : (R+1,) float32, eV per atom
+        0 without a cheap spread.
+    """
+
+    force: Array
+    force_std: Array
+    energy_std: Array
+
+
+def surface_of(potential: JaxPotential) -> tuple[Surface, Any]:
+    """The surface of a potential and its parameters."""
+    if isinstance(potential, HasSpread):
+        function, params = potential.atom_spread_function()
+        return Surface(function, True), params
+    function, params = potential.atom_energy_function()
+    return Surface(function, False), params
+
+
+def forces_on(
+    surface: Surface,
+    params: Any,
+    atoms: Atoms,
+    edges: EdgeArrays,
+    position: Array,
+    driver: Array,
+    all_members: Array,
+    wanted: Array,
+) -> Forces:
+    """Forces at these positions.
+
+    Parameters
+    ----------
+    driver : () int32
+        The member that drives the run; not looked at with a cheap spread.
+    all_members : () bool
+        Whether force_std is due.
+    wanted : () bool
+        Nothing is computed if not.
+    """
+
+    def function(some: Any, x: Array) -> Any:
+        vectors = x[edges.senders] - x[edges.receivers] + edges.offsets
+        return surface.function(some, vectors, atoms.species, edges.senders, edges.receivers)
+
+    def free(gradient: Array) -> Array:
+        return jnp.where(atoms.free, -gradient, jnp.float32(0))
+
+    if surface.cheap_spread:
+        return _of_mean(function, params, atoms, position, free, all_members, wanted)
+    return _of_member(function, params, atoms, position, free, driver, all_members, wanted)
+
+
+def _of_member(
+    function: Callable[..., Array],
+    params: Any,
+    atoms: Atoms,
+    position: Array,
+    free: Callable[[Array], Array],
+    driver: Array,
+    all_members: Array,
+    wanted: Array,
+) -> Forces:
+    """The driver's force; mean and squares of all by Welford (doi:10.1080/00401706.1962.10490022), exact in float32."""
+    n_all = int(jax.tree.leaves(params)[0].shape[0])
+    n_members = jnp.where(wanted, jnp.where(all_members, n_all, 1), 0)
+
+    def member(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        first, mean, squares = sums
+        one = jax.tree.map(lambda leaf: leaf[(driver + i) % n_all], params)
+        force = free(jax.grad(lambda x: function(one, x).sum())(position))
+        delta = force - mean
+        mean = mean + delta / (i + 1).astype(jnp.float32)
+        return jnp.where(i == 0, force, first), mean, squares + (delta * (force - mean)).sum(1)
+
+    zero = jnp.zeros_like(position)
+    first, _, squares = lax.fori_loop(0, n_members, member, (zero, zero, zero[:, 0]))
+    spread = jnp.sqrt(squares / jnp.maximum(n_members, 1).astype(jnp.float32))
+    return Forces(first, spread, jnp.zeros(atoms.count.shape[0], jnp.float32))
+
+
+def _of_mean(
+    function: Callable[..., tuple[Array, Array]],
+    params: Any,
+    atoms: Atoms,
+    position: Array,
+    free: Callable[[Array], Array],
+    all_members: Array,
+    wanted: Array,
+) -> Forces:
+    """The force of the mean, the spread of the energies from the same pass, and member by member that of the forces."""
+    shape = jax.eval_shape(function, params, position)[1]
+    n_members = jnp.where(wanted, jnp.where(all_members, 1 + shape.shape[0], 1), 0)
+
+    def part(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """The mean's force for i = 0, then the deviation of member i - 1 from it."""
+        first, squares, _ = sums
+
+        def total(x: Array) -> tuple[Array, Array]:
+            mean, deviations = function(params, x)
+            return jnp.where(i == 0, mean.sum(), deviations[jnp.maximum(i - 1, 0)].sum()), deviations
+
+        gradient, deviations = jax.grad(total, has_aux=True)(position)
+        force = free(gradient)
+        more = jnp.where(i == 0, jnp.float32(0), (force * force).sum(1))
+        return jnp.where(i == 0, force, first), squares + more, deviations
+
+    zero = jnp.zeros_like(position)
+    start = (zero, zero[:, 0], jnp.zeros(shape.shape, shape.dtype))
+    force, squares, deviations = lax.fori_loop(0, n_members, part, start)
+    n = atoms.count.shape[0]
+    per_walker = jax.ops.segment_sum(deviations.T, atoms.walker, n, indices_are_sorted=True)
+    energy_std = jnp.sqrt((per_walker**2).mean(1)) / atoms.count[:, 0]
+    return Forces(force, jnp.sqrt(squares / jnp.float32(shape.shape[0])), energy_std)
