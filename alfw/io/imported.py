@@ -57,7 +57,7 @@ def parse_side(value: Any) -> Side | None:
     """
     text = "" if value is None else str(value).strip().lower()
     if text not in SIDES and text:
-        raise DataError(f"unknown split {value!r}: use train, valid or test")
+        raise DataError(f"unknown split {str(value)!r}: use train, valid or test")
     return SIDES.get(text)
 
 
