@@ -172,7 +172,7 @@ class Worker:
         if self._process.poll() is not None:
             self._start()
         flat = {f"{i}.{key}": value for i, system in enumerate(systems) for key, value in system.items()}
-        answer = self._ask({"frames": np.array(len(systems)), **flat})
+        answer = self._ask({"frames": np.array(len(systems)), **flat}, self.timeout_s)
         members = int(answer["members"])
         found: list[list[dict[str, Any]]] = [[{} for _ in systems] for _ in range(members)]
         for name, value in answer.items():
@@ -216,8 +216,8 @@ class Worker:
             self.close()
             raise
 
-    def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        with _deadline(self._process, self.timeout_s) as late:
+    def _ask(self, message: Mapping[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
+        with _deadline(self._process, timeout_s) as late:
             try:
                 worker.send(self._process.stdin, message)
                 answer = worker.receive(self._process.stdout)
