@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ from alfw.core.frame import Frame
 from alfw.io.imported import has_own_masses
 
 RESERVED = "frame_"  # prefix of the arrays that make up the frames
+OF_FRAMES = ("cell", "pbc", "charge", "multiplicity")
+OF_THEIR_ATOMS = ("numbers", "positions", "fixed", "moments", "masses")
 PER_ATOM = "atoms_"  # prefix of a caller's arrays with one row an atom; all others have one row a frame
+
+Columns = Mapping[str, NDArray[Any]]
 
 
 def pack(frames: Sequence[Frame], **arrays: Any) -> bytes:
@@ -74,8 +78,8 @@ def _flat(parts: list[NDArray[Any]], dtype: Any, *tail: int) -> NDArray[Any]:
     return np.concatenate([np.empty((0, *tail), dtype), *(np.asarray(part, dtype) for part in parts)])
 
 
-def unpack(data: bytes) -> tuple[list[Frame], dict[str, NDArray[Any]]]:
-    """The frames of a shard and the arrays that travelled with them.
+def columns(data: bytes) -> Columns:
+    """All arrays of a shard, those that make up the frames under ``frame_…``; no Frame is made yet.
 
     Raises
     ------
@@ -85,16 +89,29 @@ def unpack(data: bytes) -> tuple[list[Frame], dict[str, NDArray[Any]]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        offsets = arrays["frame_offsets"]
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"not a shard of frames ({len(data)} bytes): {error}") from error
-    own = {
-        name.removeprefix(RESERVED): arrays.pop(name) for name in list(arrays) if name.startswith(RESERVED)
-    }
-    per_frame = {name: own[name] for name in ("cell", "pbc", "charge", "multiplicity")}
-    per_atom = {name: own[name] for name in own if name not in per_frame and name != "offsets"}
-    frames = []
-    for index, (first, last) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
-        of_frame = {name: values[index] for name, values in per_frame.items()}
-        frames.append(Frame(**of_frame, **{name: values[first:last] for name, values in per_atom.items()}))
-    return frames, arrays
+    if "frame_offsets" not in arrays:
+        raise DataError(f"not a shard of frames ({len(data)} bytes): it has no frame_offsets")
+    return arrays
+
+
+def frame_at(arrays: Columns, index: int) -> Frame:
+    """The frame in this row of the `columns` of a shard."""
+    first, last = arrays["frame_offsets"][index : index + 2]
+    own = {name: arrays[RESERVED + name][index] for name in OF_FRAMES}
+    own |= {name: arrays[RESERVED + name][first:last] for name in OF_THEIR_ATOMS if RESERVED + name in arrays}
+    return Frame(**own)
+
+
+def unpack(data: bytes) -> tuple[list[Frame], dict[str, NDArray[Any]]]:
+    """The frames of a shard and the arrays that travelled with them.
+
+    Raises
+    ------
+    DataError
+        Not a shard.
+    """
+    arrays = columns(data)
+    frames = [frame_at(arrays, index) for index in range(len(arrays["frame_offsets"]) - 1)]
+    return frames, {name: value for name, value in arrays.items() if not name.startswith(RESERVED)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from alfw.core.errors import StoreError
 from alfw.core.frame import Frame
-from alfw.core.records import Labeled, Side
+from alfw.core.records import Label, Labeled, Side
+from alfw.io.stacked import Stacked, joined, stack
 from alfw.steps.context import Context
 
 
@@ -57,6 +60,26 @@ def labeled(ctx: Context, rows: Sequence[Row]) -> list[Labeled]:
     if missing:
         raise StoreError(f"frame {missing[0][:12]} (and {len(missing) - 1} more) lost its label")
     return [Labeled(frame, labels[i][1]) for i, frame in zip(ids, frames, strict=True)]
+
+
+def put_shard(ctx: Context, rows: Sequence[Row], labels: Mapping[str, Label]) -> str | None:
+    """sha256 of a blob with these rows stacked, by which training reads them in one go; None without rows."""
+    if not rows:
+        return None
+    frames = ctx.store.get_frames([row.frame for row in rows])
+    items = [Labeled(frame, labels[row.frame]) for row, frame in zip(rows, frames, strict=True)]
+    return ctx.store.put_blob(stack(items, label_id=np.array([row.label for row in rows])))
+
+
+def stacked(ctx: Context, rows: Sequence[Row]) -> Sequence[Labeled]:
+    """Frames and labels of rows of this round's dataset, in their order, out of the shards of all rounds."""
+    merged = [ctx.result("merge", round=number)["outputs"] for number in range(ctx.round + 1)]
+    if not rows or any("shard" not in outputs for outputs in merged):  # rounds of an older version have none
+        return labeled(ctx, rows)
+    shards = [Stacked.read(ctx.store.get_blob(o["shard"])) for o in merged if o["shard"] is not None]
+    everything = joined(shards)
+    place = {str(label): i for i, label in enumerate(everything.arrays["label_id"])}
+    return everything.take(np.array([place[row.label] for row in rows]))
 
 
 def frames_on(ctx: Context, rows: Sequence[Row], *sides: str) -> list[Frame]:

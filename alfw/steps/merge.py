@@ -10,7 +10,7 @@ from alfw.core.errors import AlfwError, DataError
 from alfw.core.records import Label
 from alfw.core.split import side_of_trajectory
 from alfw.steps.context import Context, Outcome
-from alfw.steps.dataset import Row, previous_dataset, rows_of
+from alfw.steps.dataset import Row, previous_dataset, put_shard, rows_of
 
 # Of the calculation itself; walltime, memory and the like, and results that nothing confirms, do not count.
 SCIENCE = ("SCF_NOT_CONVERGED", "SCF_DIVERGED", "LINEAR_DEPENDENCY", "GEOMETRY")
@@ -59,7 +59,8 @@ def _merge(ctx: Context) -> Outcome:
     }
     wall = sum(labels[row["frame"]][1].wall_s for row in wanted if row["frame"] in labels)
     threads = ctx.resources("label").resources().threads
-    return Outcome({"dataset": dataset}, counts, {"label_cpu_s": wall * threads})
+    shard = put_shard(ctx, new, {i: label for i, (_, label) in labels.items()})
+    return Outcome({"dataset": dataset, "shard": shard}, counts, {"label_cpu_s": wall * threads})
 
 
 def _marked(ctx: Context, labels: list[Label]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 from alfw.core.records import TrainingData
 from alfw.core.reference import composition_rank
 from alfw.steps.context import Context, Outcome
-from alfw.steps.dataset import labeled, rows_of
+from alfw.steps.dataset import rows_of, stacked
 from alfw.steps.ensemble import ensemble_id, model_identity
 
 STATE = "state.npz"  # of a training that was cut off, by the contract of `Model.train`
@@ -37,8 +37,8 @@ def _committed(ctx: Context, k: int, data: TrainingData) -> dict[str, Any]:
 def training_data(ctx: Context) -> TrainingData:
     """Train and valid side of this round's dataset, with the statistics of the lineage."""
     rows = rows_of(ctx, ctx.result("merge")["outputs"]["dataset"])
-    train = labeled(ctx, [row for row in rows if row.side == "train"])
-    valid = labeled(ctx, [row for row in rows if row.side == "valid"])
+    train = stacked(ctx, [row for row in rows if row.side == "train"])
+    valid = stacked(ctx, [row for row in rows if row.side == "valid"])
     data = TrainingData(train, valid)
     known = _lineage(ctx, data)
     return TrainingData(train, valid, known or ctx.plugins.model.statistics(data, _checkpoint(ctx)))
