@@ -13,10 +13,9 @@ from alfw.config.messages import one_line
 from alfw.core.errors import ConfigError, DataError, PluginError
 from alfw.core.protocols import Model, NamesFiles
 from alfw.core.registry import plugin_class
+from alfw.models._pickles import is_pickle
 from alfw.models.ensemble import ENSEMBLE, read_ensemble
-
-PICKLES = (".pkl", ".pickle", ".pt", ".pth")
-SEED_WEIGHTS = "best_params.pkl"
+from alfw.models.mmml import is_checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +82,11 @@ def _model(cls: type[Any], options: Mapping[str, Any]) -> tuple[Model, Mapping[s
 
 def _weights(path: Path, kind: str) -> list[Path]:
     """Weights of the members of an ensemble in a folder; none where `path` is something else."""
-    if path.suffix in PICKLES or (path / SEED_WEIGHTS).is_file() and not (path / ENSEMBLE).is_file():
+    if is_pickle(path) or (is_checkpoint(path) and not (path / ENSEMBLE).is_file()):
         raise ConfigError(
-            f"{path}: a pickle, which may run any code, is not loaded: alfw convert checkpoint {path} --trust"
-            " -o DIR reads arrays and plain types only; then start from DIR"
+            f"{path}: a pickle, which can run code when it is read, is never loaded as a model. alfw convert checkpoint"
+            f" --trust {path} -o OUT.npz reads its arrays and plain types, to run them; its network is another than"
+            " alfw's, so a training starts without it"
         )
     if not (path.is_dir() or path.name == ENSEMBLE):
         return []
