@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from shell import Shell
 
 from alfw.core.frame import Frame
 from alfw.core.records import Label
+from alfw.io.datasets import write_dataset
+from alfw.io.frames import read_frames
 from alfw.io.imported import Imported
 
 numbers_like = st.floats(-1e4, 1e4, allow_subnormal=False)
 texts = st.one_of(
-    st.sampled_from(["007", "T", "1e3", "a b", 'say "hi"', "two\nlines", "back\\slash", "_JSON x", "=", "é"]),
+    st.sampled_from(
+        ["007", "T", "1e3", "a b", 'say "hi"', "two\nlines", "back\\slash", "_JSON x", "=", ",", "é"]
+    ),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=12),
 )
 WATER = np.array([[0, 0, 0.119262], [0, 0.763239, -0.477047], [0, -0.763239, -0.477047]])
@@ -103,3 +109,23 @@ def plain_npz(path: Path, items: list[Imported], **changed: Any) -> None:
         "Dxyz": np.array([item.label.dipole for item in items]),
     }
     np.savez(path, **{key: value for key, value in (content | changed).items() if value is not None})
+
+
+@dataclass
+class Desk(Shell):
+    """A shell, and what tests of data sets do in it."""
+
+    def write(self, **sets: list[Imported]) -> None:
+        """Files by name: a_npz -> a.npz."""
+        for name, items in sets.items():
+            write_dataset(self.folder / ".".join(name.rsplit("_", 1)), items)
+
+    def merged(self, *arguments: Any) -> tuple[dict, list[Imported]]:
+        """What `alfw data merge --json` says, and the frames written."""
+        report = self.json("data", "merge", *arguments)
+        return report, read_frames(self.folder / report["file"])
+
+
+def with_label(item: Imported, **changed: Any) -> Imported:
+    """The frame with another label."""
+    return replace(item, label=replace(item.label, **changed))

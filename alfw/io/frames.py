@@ -258,8 +258,9 @@ def _safe(text: str) -> str:
     from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
     line = {"key": text, "next": 1}
-    plain = text.isprintable() and not text.startswith("_JSON ")
-    if plain and key_val_str_to_dict(key_val_dict_to_str(line)) == line:
-        return text
+    if text.isprintable() and not text.startswith("_JSON "):
+        again = key_val_str_to_dict(key_val_dict_to_str(line))
+        if isinstance(again.get("key"), str) and again == line:  # "," becomes an array
+            return text
     # ASE reads a backslash as "take the next character as it is" and does not double it when it writes
     return "_JSON " + json.dumps(text).replace("\\", "\\\\")

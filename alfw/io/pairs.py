@@ -114,7 +114,9 @@ def _with_esp(item: Imported, esp: Sequence[EspRow], match: Match | None) -> Imp
     if match is None or item.label is None:
         return item
     row = esp[match.esp]
-    return replace(item, label=replace(item.label, esp=row.esp, esp_points=match.carry(row.points)))
+    same = np.array_equal(row.frame.positions, item.frame.positions)  # then not even rounding moves a point
+    points = row.points if same else match.carry(row.points)
+    return replace(item, label=replace(item.label, esp=row.esp, esp_points=points))
 
 
 def _nearest(matches: list[Match], efd: Sequence[Imported], efd_file: Path | str) -> list[Match]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -61,8 +62,7 @@ def write_new(*files: tuple[Path, Callable[[Path], object]]) -> list[Path]:
         It cannot be written there.
     """
     temporaries = [
-        path.with_name(f".{path.stem}.{os.getpid()}.partial{index}{path.suffix}")
-        for index, (path, _) in enumerate(files)
+        path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.partial{path.suffix}") for path, _ in files
     ]
     try:
         for temporary, (path, write) in zip(temporaries, files, strict=True):
