@@ -47,3 +47,12 @@ class Broken(EMT):
         self.first = self.atoms.positions.copy() if self.first is None else self.first
         if np.abs(self.atoms.positions - self.first).max() > self.reach_A:
             self.results["forces"] = np.full_like(self.results["forces"], np.nan)
+
+
+class Failing(Broken):
+    """The same, but it gives up there."""
+
+    def calculate(self, *args: Any, **kwargs: Any) -> None:
+        super().calculate(*args, **kwargs)
+        if np.isnan(self.results["forces"]).any():
+            raise RuntimeError("SCF not converged")
