@@ -165,11 +165,15 @@ class TrainingData:
         `valid` may be empty.
     statistics : mapping or None
         `Model.statistics` of the lineage (JSON data): fixed at the start of a campaign, shared by all members.
+    replay : sequence of Frames
+        Frames on which the weights that training starts from are to go on saying what they say; see
+        `alfw.models.nequix.NequixModel.replay`.
     """
 
     train: Sequence[Labeled]
     valid: Sequence[Labeled] = ()
     statistics: Mapping[str, Any] | None = None
+    replay: Sequence[Frame] = ()
 
 
 @dataclass(frozen=True, eq=False)

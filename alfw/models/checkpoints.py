@@ -15,7 +15,7 @@ CACHE = Path("~/.cache/nequix/models")  # Nequix's own
 
 
 def pinned(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The model's options; `start_from` an absolute path and `start_sha256` its content, where there is one.
+    """The model's options; `start_from` and `replay` absolute paths, pinned by their content, where there are any.
 
     Raises
     ------
@@ -31,12 +31,28 @@ def pinned(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
     if not path.is_file():
         path = _published(named, path)
     refuse_pickle(path)
-    found, stated = sha256(path.read_bytes()), options.get("start_sha256")
+    return {**options, "start_from": str(path), "start_sha256": _content(options, "start", path)} | _replay(
+        options, base
+    )
+
+
+def _replay(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The file of frames that are replayed, made absolute and pinned; nothing where there is none."""
+    named = options.get("replay")
+    if not isinstance(named, str):
+        return {}
+    path = base / Path(named).expanduser()
+    if not path.is_file():
+        raise DataError(f"replay: {path} is not there")
+    return {"replay": str(path), "replay_sha256": _content(options, "replay", path)}
+
+
+def _content(options: Mapping[str, Any], key: str, path: Path) -> str:
+    """SHA-256 of the file, which must be the one that the options state, if they do."""
+    found, stated = sha256(path.read_bytes()), options.get(f"{key}_sha256")
     if stated not in (None, found):
-        raise DataError(
-            f"start_from: {path} has SHA-256 {found[:12]}…, but start_sha256 says {str(stated)[:12]}…"
-        )
-    return {**options, "start_from": str(path), "start_sha256": found}
+        raise DataError(f"{path} has SHA-256 {found[:12]}…, but {key}_sha256 says {str(stated)[:12]}…")
+    return found
 
 
 def _published(name: str, path: Path) -> Path:

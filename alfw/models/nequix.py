@@ -67,6 +67,8 @@ class NequixTraining(BaseModel):
     bootstrap : bool or None
         Whether each member sees its own bootstrap sample of the training side. None: where several start from one
         checkpoint, since they would hardly differ otherwise.
+    replay_fraction : float
+        Share of the frames in each batch that are replayed (see `NequixModel.replay`), rounded, at least one.
     patience : int or None
         Stop when so many evaluations on the valid side (one every 100 steps) bring nothing better; None = never.
     ema_decay : float
@@ -85,6 +87,7 @@ class NequixTraining(BaseModel):
     probe: bool = False
     warm_steps: PositiveInt | None = None
     bootstrap: bool | None = None
+    replay_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     patience: PositiveInt | None = None
     weight_decay: NonNegativeFloat = 1e-4
     clip_norm: PositiveFloat = 10.0
@@ -122,6 +125,12 @@ class NequixModel(BaseModel):
         Pins the content of `start_from`; set when a campaign is added.
     warm_start : bool
         Whether a member of a later round starts from its weights of the round before.
+    replay : str or None
+        A file of frames (any that alfw reads) that stand for what the checkpoint must not forget: while it is
+        fine-tuned, they are trained along with the energies, forces and stresses that the checkpoint itself gives
+        them. Nobody has to label them, and no other theory gets in (pseudo-rehearsal, doi:10.1080/09540099550039318).
+    replay_sha256 : str or None
+        Pins the content of `replay`; set when a campaign is added.
     new_readout : bool or None
         Whether the last, linear layer is drawn anew before fine-tuning, so that members differ. None: with several
         members.
@@ -130,12 +139,14 @@ class NequixModel(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    execution_only: ClassVar[frozenset[str]] = frozenset({"atoms_per_batch", "start_from"})
+    execution_only: ClassVar[frozenset[str]] = frozenset({"atoms_per_batch", "start_from", "replay"})
 
     kind: Literal["nequix"] = "nequix"
     members: PositiveInt = 4
     start_from: Annotated[str, Field(min_length=1)] | None = None
     start_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    replay: Annotated[str, Field(min_length=1)] | None = None
+    replay_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     warm_start: bool = False
     new_readout: bool | None = None
     heads: Annotated[int, Field(ge=0, multiple_of=2)] = 0
@@ -156,7 +167,11 @@ class NequixModel(BaseModel):
     @classmethod
     def _from_checkpoint(cls, value: Any) -> Any:
         """With `start_from`, other defaults of the training, and no options of the architecture."""
-        if not isinstance(value, Mapping) or value.get("start_from") is None:
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("start_from") is None:
+            if value.get("replay") is not None:
+                raise ValueError("replay needs start_from: it is the checkpoint that is not to forget")
             return value
         fixed = sorted(ARCHITECTURE & set(value))
         if fixed:

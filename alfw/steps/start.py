@@ -20,6 +20,7 @@ from alfw.core.registry import plugin_class
 from alfw.core.split import split_note, split_sides
 from alfw.io.frames import Imported, expand_paths, read_frames
 from alfw.steps.context import Context, Outcome
+from alfw.steps.replay import put_replay
 
 SPOT_CHECKS = 2  # imported labels said to be of the same theory that are computed again
 THEORY_ID = re.compile(r"[0-9a-f]{8,64}$")
@@ -182,6 +183,7 @@ def _import(ctx: Context) -> Outcome:
         "spot": ctx.put_json({entries[i].frame.id: _numbers(entries[i].label) for i in spot}),
         "files": _store_files(ctx),
         "checkpoint": _store_checkpoint(ctx),
+        "replay": put_replay(ctx),
         "note": data.note,
     }
     counts = {side: sum(e.side == side for e in entries) for side in ("train", "valid", "test")}

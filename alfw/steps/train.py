@@ -13,6 +13,7 @@ from alfw.core.reference import composition_rank
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import rows_of, stacked
 from alfw.steps.ensemble import ensemble_id, model_identity
+from alfw.steps.replay import get_replay
 
 STATE = "state.npz"  # of a training that was cut off, by the contract of `Model.train`
 
@@ -41,7 +42,8 @@ def training_data(ctx: Context) -> TrainingData:
     valid = stacked(ctx, [row for row in rows if row.side == "valid"])
     data = TrainingData(train, valid)
     known = _lineage(ctx, data)
-    return TrainingData(train, valid, known or ctx.plugins.model.statistics(data, _checkpoint(ctx)))
+    statistics = known or ctx.plugins.model.statistics(data, _checkpoint(ctx))
+    return TrainingData(train, valid, statistics, get_replay(ctx))
 
 
 def _checkpoint(ctx: Context) -> Path | None:
