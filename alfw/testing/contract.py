@@ -177,21 +177,22 @@ class _Found:
         self.skipped: dict[str, str] = {}
 
     def tries(self, clauses: Mapping[str, Any], subject: Any, go_on: bool = False) -> None:
-        """Try these clauses; raise ContractError after them where one is broken, unless we are to go on."""
+        """Try these clauses; unless we are to go on, raise ContractError where one is broken."""
         for name, clause in clauses.items():
+            faults: list[str] = []
             try:
-                faults = list(clause(subject))
+                faults.extend(clause(subject))
             except Skip as why:
                 self.skipped[name] = str(why)
                 continue
             except Exception as error:  # code of others, any error is a fault of it
-                faults = [f"{type(error).__name__}: {error}"]
+                faults.append(f"{type(error).__name__}: {error}")
             if faults:
                 self.broken[name] = faults
             else:
                 self.kept.append(name)
-        if not go_on:
-            self.verdict()
+            if not go_on:
+                self.verdict()
 
     def verdict(self) -> Report:
         """What was kept; raises ContractError where something is broken."""
