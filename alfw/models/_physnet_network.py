@@ -12,7 +12,7 @@ O. T. Unke, H. Maennel, arXiv:2401.07595 (e3x).
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -21,11 +21,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alfw.core.units import BOHR_A, HARTREE_eV
 from alfw.models._jax import foreign_code
+from alfw.models._physnet_coulomb import REACH_A, COULOMB_eV_A, coulomb_energies, neutral
 
 Array = jax.Array
-COULOMB_eV_A = HARTREE_eV * BOHR_A  # e²/(4πε0): energy of two unit charges at 1 Å, so e/Å → V
 MAX_AWAY_A = 0.6  # how far a distributed charge may be from its atom
 
 
@@ -46,6 +45,18 @@ class Sizes:
     n_dcm: int
     max_degree: int
     scale_eV: float
+    dipole_source: str = "dcmnet"
+    mix_coulomb_energy: bool = False
+
+    @property
+    def cutoff_A(self) -> float:
+        """How far the energy of an atom reaches."""
+        return REACH_A if self.mix_coulomb_energy else self.physnet_cutoff
+
+    @property
+    def reach_A(self) -> float:
+        """How long the edges of both networks are."""
+        return max(self.cutoff_A, self.dcmnet_cutoff)
 
 
 class Electrostatics(NamedTuple):
@@ -103,15 +114,15 @@ class MessagePassing(nn.Module):
 
 
 class PhysNet(nn.Module):
-    """Energy, without E0, and charge before the shift of every atom."""
+    """Energy, without E0, charge before the shift of every atom, and the features that both are read from."""
 
     sizes: Sizes
 
     @nn.compact
     def __call__(
         self, vectors: Array, species: Array, senders: Array, receivers: Array
-    ) -> tuple[Array, Array]:
-        """Energies (N,) eV and charges (N,) e."""
+    ) -> tuple[Array, Array, Array]:
+        """Energies (N,) eV, charges (N,) e, and scalar features (N, F)."""
         s = self.sizes
         x = e3x.nn.Embed(len(s.atomic_numbers), s.physnet_features)(species)
         degree = min(s.max_degree, 1)
@@ -130,8 +141,10 @@ class PhysNet(nn.Module):
         charge = nn.Dense(1, kernel_init=nn.initializers.zeros)(nn.silu(nn.Dense(s.physnet_features)(x)))[
             :, 0
         ]
-        typical = self.param("charge_of_element", nn.initializers.zeros, (len(s.atomic_numbers),))
-        return s.scale_eV * energy, charge + typical[species]
+        elements = (len(s.atomic_numbers),)
+        shift = self.param("energy_of_element", nn.initializers.zeros, elements)
+        typical = self.param("charge_of_element", nn.initializers.zeros, elements)
+        return s.scale_eV * (energy + shift[species]), charge + typical[species], x
 
 
 class DCMNet(nn.Module):
@@ -176,7 +189,11 @@ class Networks:
         return DCMNet(self.sizes)
 
     def build(self, seed: int) -> Any:
-        """Random weights: {"physnet": …, "dcmnet": …}."""
+        """Random weights: {"physnet": …, "dcmnet": …, "mixing": …}.
+
+        The mixing weights: of the Coulomb energy 0.1, as in the seed's trainer; of the distributed charges in mixed
+        dipoles and potentials the logistic function of the number, so ½.
+        """
         vectors, index = jnp.ones((2, 3)), jnp.array([0, 1])
         species = jnp.zeros(2, jnp.int32)
         one, two = jax.random.split(jax.random.key(seed))
@@ -184,39 +201,61 @@ class Networks:
             return {
                 "physnet": jax.jit(self.physnet.init)(one, vectors, species, index, index[::-1]),
                 "dcmnet": jax.jit(self.dcmnet.init)(two, jnp.zeros(2), vectors, species, index, index[::-1]),
+                "mixing": {"coulomb": jnp.float32(0.1), "dipole": jnp.float32(0.0), "esp": jnp.float32(0.0)},
             }
+
+    def _physnet(self, params: Any, *edges: Array) -> tuple[Array, Array, Array]:
+        return self.physnet.apply(params["physnet"], *edges)  # type: ignore[return-value]
+
+    def _dcmnet(self, params: Any, charges: Array, *edges: Array) -> tuple[Array, Array]:
+        return self.dcmnet.apply(params["dcmnet"], charges, *edges)  # type: ignore[return-value]
 
     def atom_energies(
         self, params: Any, vectors: Array, species: Array, senders: Array, receivers: Array
     ) -> Array:
-        """(N,) eV: see `JaxPotential`."""
+        """(N,) eV: see `JaxPotential`; with the Coulomb energy, all pairs of a molecule must be edges."""
+        edges = vectors, species, senders, receivers
         with foreign_code():
-            return self.physnet.apply(params["physnet"], vectors, species, senders, receivers)[0]
+            energy, charge, _ = self._physnet(params, *edges)
+            if not self.sizes.mix_coulomb_energy:
+                return energy
+            ends = senders, receivers, (vectors**2).sum(-1) < REACH_A**2
+            charges = neutral(charge[:, None], *ends)[:, 0]
+            monopoles, away = self._dcmnet(params, charges, *edges)
+            coulomb = coulomb_energies(neutral(monopoles, *ends), away, vectors, *ends)
+        return energy + params["mixing"]["coulomb"] * coulomb
+
+    def features(self, params: Any, graphs: Any) -> Array:
+        """(B, n, F): what energies and charges are read from."""
+        with foreign_code():
+            found = self._physnet(params, *_flat(graphs))[2]
+        return found.reshape(*graphs.species.shape, -1)
 
     def electrostatics(self, params: Any, graphs: Any, total: Array) -> Electrostatics:
         """Charges of padded graphs whose edges reach the larger cutoff; `total` (B,) e is conserved exactly."""
-        frames, atoms = graphs.species.shape
-        first = (jnp.arange(frames, dtype=jnp.int32) * atoms)[:, None]
-        edges = graphs.vectors.reshape(-1, 3), graphs.species.ravel()
-        ends = (graphs.senders + first).ravel(), (graphs.receivers + first).ravel()
+        (frames, atoms), edges = graphs.species.shape, _flat(graphs)
         weight = graphs.mask.astype(jnp.float32)
         with foreign_code():
-            raw = self.physnet.apply(params["physnet"], *edges, *ends)[1].reshape(frames, atoms)
+            raw = self._physnet(params, *edges)[1].reshape(frames, atoms)
             charges = conserved(raw, total, weight)
-            mono, away = self.dcmnet.apply(params["dcmnet"], charges.ravel(), *edges, *ends)
+            mono, away = self._dcmnet(params, charges.ravel(), *edges)
         mono = mono.reshape(frames, atoms, -1)
         flat = conserved(mono.reshape(frames, -1), total, jnp.repeat(weight, mono.shape[-1], axis=1))
         return Electrostatics(charges, flat.reshape(mono.shape), away.reshape(*mono.shape, 3))
-
-    def as_header(self) -> dict[str, Any]:
-        """JSON data."""
-        return asdict(self.sizes)
 
 
 @lru_cache(maxsize=16)
 def networks(sizes: Sizes) -> Networks:
     """The one `Networks` of these sizes in this process."""
     return Networks(sizes)
+
+
+def _flat(graphs: Any) -> tuple[Array, Array, Array, Array]:
+    """Vectors, species, senders and receivers of padded graphs as one graph."""
+    frames, atoms = graphs.species.shape
+    first = (jnp.arange(frames, dtype=jnp.int32) * atoms)[:, None]
+    ends = (graphs.senders + first).ravel(), (graphs.receivers + first).ravel()
+    return graphs.vectors.reshape(-1, 3), graphs.species.ravel(), *ends
 
 
 def conserved(raw: Array, total: Array, weight: Array) -> Array:
@@ -230,6 +269,12 @@ def dipoles(state: Electrostatics, positions: Array) -> tuple[Array, Array]:
     atomic = (state.charges[..., None] * positions).sum(1)
     places = positions[:, :, None, :] + state.away
     return atomic, (state.monopoles[..., None] * places).sum((1, 2))
+
+
+def mixed(weight: Array, atomic: Array, distributed: Array) -> Array:
+    """Between the two; the share of the distributed charges is the logistic function of `weight`."""
+    share = jax.nn.sigmoid(weight)
+    return share * distributed + (1.0 - share) * atomic
 
 
 def potentials(state: Electrostatics, positions: Array, points: Array) -> tuple[Array, Array]:

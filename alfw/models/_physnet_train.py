@@ -5,43 +5,54 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from numpy.typing import NDArray
 
 from alfw.core.errors import TrainingError
 from alfw.core.ids import derive_seed
 from alfw.core.records import Resources, TrainingData
-from alfw.core.units import HARTREE_eV
-from alfw.models._jax import device, foreign_code, use_compilation_cache
-from alfw.models._nequix_network import energy_and_gradient
-from alfw.models._physnet_data import Data, Molecules, data
-from alfw.models._physnet_files import load, save
-from alfw.models._physnet_network import Networks, Sizes, dipoles, networks, potentials
-from alfw.models.physnet import PhysNetModel, PhysNetTraining
+from alfw.core.reference import fit_reference_energies, reference_sums
+from alfw.models import _resume as resume
+from alfw.models._jax import device, use_compilation_cache
+from alfw.models._physnet_data import Data, data
+from alfw.models._physnet_files import Weights, different, load, save
+from alfw.models._physnet_network import Networks, Sizes, networks
+from alfw.models._physnet_step import CHUNK, Machine, State, machine
+from alfw.models.physnet import PhysNetModel
 from alfw.models.schedule import batch_indices
 from alfw.models.statistics import check_finite
 
-WEIGHTS, METRICS = "member.npz", "metrics.json"
-CHUNK = 50  # steps per call of the compiled loop
-Array = jax.Array
+WEIGHTS, METRICS, STATE, LAST_GOOD = "member.npz", "metrics.json", "state.npz", "last_good.npz"
+Progress = Callable[[str], None] | None
 
 
-class Squares(NamedTuple):
-    """Mean squares of a batch, in eV², (eV/Å)², (e·Å)², V², e²; see `PhysNetTraining`."""
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One member to train.
 
-    energy: Array
-    forces: Array
-    dipole_physnet: Array
-    dipole_dcmnet: Array
-    esp_physnet: Array
-    esp_dcmnet: Array
-    mono: Array
+    Attributes
+    ----------
+    machine : Machine
+    data : Data
+    steps, batch_size, seed : int
+    state_file : Path
+        Where the state is kept now and then, and found again.
+    """
+
+    machine: Machine
+    data: Data
+    steps: int
+    batch_size: int
+    seed: int
+    state_file: Path
+    progress: Progress = None
+    keep: Callable[[Path, int], None] | None = None
 
 
 def sizes_of(model: PhysNetModel, statistics: dict[str, Any]) -> Sizes:
@@ -60,91 +71,9 @@ def sizes_of(model: PhysNetModel, statistics: dict[str, Any]) -> Sizes:
         n_dcm=model.n_dcm,
         max_degree=model.max_degree,
         scale_eV=float(statistics["scale_eV"]),
+        dipole_source=model.dipole_source,
+        mix_coulomb_energy=model.mix_coulomb_energy,
     )
-
-
-def squares(nets: Networks, params: Any, batch: Molecules) -> Squares:
-    """Mean squared errors of a batch, over what counts of it."""
-    energy, forces, _ = energy_and_gradient(nets.atom_energies, params, batch.graphs)
-    state = nets.electrostatics(params, batch.graphs, batch.charge)
-    atomic, distributed = dipoles(state, batch.positions)
-    v_atomic, v_distributed = potentials(state, batch.positions, batch.points)
-
-    def mean(errors: Array, weight: Array) -> Array:
-        return (errors**2 * weight).sum() / jnp.maximum((weight + jnp.zeros_like(errors)).sum(), 1.0)
-
-    has = batch.has_dipole[:, None]
-    return Squares(
-        ((energy - batch.energy) ** 2).mean(),
-        mean(forces - batch.forces, batch.free[..., None]),
-        mean(atomic - batch.dipole, has),
-        mean(distributed - batch.dipole, has),
-        mean(v_atomic - batch.esp, batch.at),
-        mean(v_distributed - batch.esp, batch.at),
-        mean(state.monopoles.sum(-1) - state.charges, batch.graphs.mask.astype(jnp.float32)),
-    )
-
-
-def loss_of(options: PhysNetTraining, mean: Squares) -> Array:
-    """The loss of `PhysNetTraining`."""
-    return (
-        options.energy_weight * mean.energy
-        + options.forces_weight * mean.forces
-        + options.dipole_weight * (mean.dipole_physnet + mean.dipole_dcmnet)
-        + options.esp_weight / HARTREE_eV**2 * mean.esp_dcmnet
-        + options.mono_weight * mean.mono
-    )
-
-
-class Machine(NamedTuple):
-    """Compiled functions: ``advance(state, batches, count)`` and ``errors(params, batch)``."""
-
-    start: Callable[[Any], Any]
-    advance: Callable[..., Any]
-    errors: Callable[[Any, Molecules], Squares]
-
-
-@lru_cache(maxsize=8)
-def machine(nets: Networks, options: PhysNetTraining, steps: int) -> Machine:
-    """The functions for these networks and options; they serve every member."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.1 * options.learning_rate,
-        options.learning_rate,
-        int(0.05 * steps),
-        max(steps, 2),
-        0.01 * options.learning_rate,
-    )
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(options.grad_clip_norm),
-        optax.adamw(schedule, weight_decay=options.weight_decay),
-    )
-
-    def start(params: Any) -> Any:
-        with foreign_code():
-            return params, optimiser.init(params), params, jnp.zeros((), jnp.int32)
-
-    def step(state: Any, batch: Molecules) -> Any:
-        params, inner, average, k = state
-        value, gradient = jax.value_and_grad(lambda p: loss_of(options, squares(nets, p, batch)))(params)
-        with foreign_code():
-            updates, inner = optimiser.update(gradient, inner, params)
-            params = optax.apply_updates(params, updates)
-        x = k.astype(jnp.float32)
-        decay = jnp.minimum(options.ema_decay, (1.0 + x) / (10.0 + x))
-        average = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)
-        return (params, inner, average, k + 1), value
-
-    @jax.jit
-    def advance(state: Any, batches: Molecules, count: Array) -> Any:
-        def body(i: Array, carry: Any) -> Any:
-            state, value = step(carry[0], jax.tree.map(lambda x: x[i], batches))
-            return state, carry[1] + value
-
-        state, total = jax.lax.fori_loop(0, count, body, (state, jnp.zeros((), jnp.float32)))
-        return state, total / count.astype(jnp.float32)
-
-    errors = jax.jit(lambda params, batch: squares(nets, params, batch))
-    return Machine(start, advance, errors)
 
 
 def train(
@@ -154,7 +83,8 @@ def train(
     start: Path | None,
     workdir: Path,
     resources: Resources,
-    progress: Callable[[str], None] | None,
+    progress: Progress = None,
+    keep: Callable[[Path, int], None] | None = None,
 ) -> Path:
     """Train and write one member; see `PhysNetModel.train`."""
     began = time.perf_counter()
@@ -162,59 +92,152 @@ def train(
     if not training.train:
         raise TrainingError("no training labels: add labelled frames to the train side")
     check_finite([*training.train, *training.valid])
-    statistics = dict(training.statistics) if training.statistics is not None else model.statistics(training)
+    statistics = (
+        dict(training.statistics) if training.statistics is not None else model.statistics(training, start)
+    )
     sizes = sizes_of(model, statistics)
     reference = {int(z): float(e) for z, e in statistics["E0_eV"].items()}
-    cutoff = max(sizes.physnet_cutoff, sizes.dcmnet_cutoff)
+    workdir.mkdir(parents=True, exist_ok=True)
     with jax.default_device(device(resources.device)):
         nets = networks(sizes)
-        arrays = data(training.train, training.valid, sizes.atomic_numbers, reference, cutoff)
-        params = nets.build(seed) if start is None else load(start).params
-        params = _fit(nets, model.training, params, arrays, seed, progress)
-        metrics = _metrics(machine(nets, model.training, 1), params, arrays)
-    workdir.mkdir(parents=True, exist_ok=True)
+        arrays = data(training.train, training.valid, sizes, reference, model.training)
+        params = first_weights(nets, training, reference, seed, start)
+        size = model.training.batch_size
+        steps = model.training.epochs * -(-arrays.n_train // size)
+        run = machine(nets, model.training)
+        job = Job(run, arrays, steps, size, seed, workdir / STATE, progress, keep)
+        try:
+            params = fit(job, params)
+        except DivergedTraining as error:
+            raise _with_last_good(error, job, training, sizes, reference, workdir / LAST_GOOD) from None
+        metrics = _metrics(job, params, _unused(model))
     save(workdir / WEIGHTS, sizes, params, reference)
-    metrics |= {"seed": seed, "wall_s": time.perf_counter() - began}
+    metrics |= {"seed": seed, "steps": steps, "wall_s": time.perf_counter() - began}
     (workdir / METRICS).write_text(json.dumps(metrics, indent=1))
     return workdir / WEIGHTS
 
 
-def _fit(
-    nets: Networks,
-    options: PhysNetTraining,
-    params: Any,
-    arrays: Data,
-    seed: int,
-    progress: Callable[[str], None] | None,
+def first_weights(
+    nets: Networks, training: TrainingData, reference: dict[int, float], seed: int, start: Path | None
 ) -> Any:
-    """The averaged weights after the last step."""
-    size = min(options.batch_size, arrays.n_train)
-    steps = options.epochs * -(-arrays.n_train // size)
-    run = machine(nets, options, steps)
-    state, batches = run.start(params), batch_indices(arrays.n_train, size, derive_seed(seed, "order"))
-    for first in range(0, steps, CHUNK):
-        count = min(CHUNK, steps - first)
-        index = np.stack([next(batches) if i < count else np.zeros(size, int) for i in range(CHUNK)])
-        state, loss = run.advance(state, jax.tree.map(jnp.asarray, arrays.rows(index)), jnp.int32(count))
-        if not np.isfinite(float(loss)):
-            raise TrainingError(
-                f"training diverged before step {first + count}: lower training.learning_rate, or look for odd labels"
-            )
-        if progress is not None:
-            progress(f"step {first + count}/{steps}, loss {float(loss):.4g}")
-    return state[2]
+    """Those in `start`, else random ones, with the energy of each element where E0 leave it.
+
+    Raises
+    ------
+    TrainingError
+        The weights in `start` are of another network or stand on other reference energies.
+    """
+    if start is not None:
+        found = load(start)
+        unlike = different(found, Weights(nets.sizes, None, reference))
+        if unlike:
+            raise TrainingError(f"{start}: these weights cannot be started from: {unlike} differ")
+        return found.params
+    params = nets.build(seed)
+    frames = [item.frame for item in training.train]
+    energy = np.array([item.label.energy for item in training.train])
+    left = fit_reference_energies(frames, energy - reference_sums(frames, reference))
+    shift = np.array([left.get(z, 0.0) for z in nets.sizes.atomic_numbers]) / nets.sizes.scale_eV
+    params["physnet"]["params"]["energy_of_element"] = jnp.asarray(shift, jnp.float32)
+    return params
 
 
-def _metrics(run: Machine, params: Any, arrays: Data) -> dict[str, Any]:
-    """Root mean squares of both sides; energies per molecule."""
+def fit(job: Job, params: Any) -> Any:
+    """The averaged weights after the last step.
+
+    Raises
+    ------
+    DivergedTraining
+        The loss is not finite.
+    """
+    begin = job.machine.start(params)
+    saved = resume.read(job.state_file, begin)
+    state, first = begin, 0
+    if saved is not None:
+        state, first = saved[0], int(saved[1][0])
+    batches = batch_indices(job.data.n_train, job.batch_size, derive_seed(job.seed, "order"))
+    for _ in range(first):
+        next(batches)
+    clock = resume.Clock()
+    for step in range(first, job.steps, CHUNK):
+        count = min(CHUNK, job.steps - step)
+        index = np.zeros((CHUNK, job.batch_size), np.int64)
+        index[:count] = [next(batches) for _ in range(count)]
+        before = state
+        state, loss = _advance(job, before, index, count)
+        if not np.isfinite(loss):
+            raise _diverged(job, before, index, step)
+        if job.progress is not None:
+            job.progress(f"step {step + count}/{job.steps}, loss {loss:.4g}")
+        if job.keep is not None and clock.due():
+            resume.write(job.state_file, state, [step + count])
+            job.keep(job.state_file, step + count)
+    return state.average
+
+
+def _advance(job: Job, state: State, index: NDArray[np.int64], count: int) -> tuple[State, float]:
+    """The state after `count` steps on these rows (CHUNK, b), and the mean loss."""
+    batches = jax.tree.map(jnp.asarray, job.data.rows(index))
+    state, loss = job.machine.advance(state, batches, jnp.int32(count), jnp.float32(job.steps))
+    return state, float(loss)
+
+
+class DivergedTraining(Exception):
+    """The loss became NaN or infinite in a step: its number, the rows of its batch, and the averaged weights before."""
+
+    def __init__(self, step: int, rows: NDArray[np.int64], average: Any) -> None:
+        super().__init__(step)
+        self.step, self.rows, self.average = step, rows, average
+
+
+def _diverged(job: Job, state: State, index: NDArray[np.int64], first: int) -> DivergedTraining:
+    """Which step of a chunk, which began with `state`, was the first with a loss that is not finite."""
+    for i, rows in enumerate(index):
+        after, loss = _advance(job, state, np.repeat(rows[None], CHUNK, axis=0), 1)
+        if not np.isfinite(loss):
+            return DivergedTraining(first + i, rows, state.average)
+        state = after
+    return DivergedTraining(first, index[0], state.average)
+
+
+def _with_last_good(
+    error: DivergedTraining,
+    job: Job,
+    training: TrainingData,
+    sizes: Sizes,
+    reference: dict[int, float],
+    path: Path,
+) -> TrainingError:
+    """What the user is told; the weights of before are saved first."""
+    frames = ", ".join(dict.fromkeys(training.train[int(row)].frame.id[:12] for row in error.rows))
+    what = f"training diverged in step {error.step + 1} of {job.steps}, batch of frames {frames}"
+    if error.step > 0:
+        save(path, sizes, error.average, reference)
+        what += f"; the weights of step {error.step} are in {path}"
+    return TrainingError(f"{what}: lower training.learning_rate, or look for absurd labels among them")
+
+
+def _unused(model: PhysNetModel) -> set[str]:
+    """Names of mixtures that were not learnt."""
+    learnt = {
+        "dipole_mixed": model.training.dipole_loss_sources,
+        "esp_mixed": model.training.esp_loss_sources,
+    }
+    return {name for name, sources in learnt.items() if "mixed" not in sources}
+
+
+def _metrics(job: Job, params: Any, unused: set[str]) -> dict[str, Any]:
+    """Root mean squares of both sides, None where no label has any; energies per molecule."""
+    arrays, size = job.data, job.batch_size
     metrics: dict[str, Any] = {"n_train": arrays.n_train, "n_valid": arrays.n_valid}
-    for side, rows in (
-        ("train", np.arange(arrays.n_train)),
-        ("valid", arrays.n_train + np.arange(arrays.n_valid)),
-    ):
-        if len(rows):
-            means = run.errors(params, jax.tree.map(jnp.asarray, arrays.rows(rows)))
-            metrics |= {
-                f"{side}_{name}_rmse": float(np.sqrt(value)) for name, value in means._asdict().items()
-            }
+    for side, first, n in (("train", 0, arrays.n_train), ("valid", arrays.n_train, arrays.n_valid)):
+        total: dict[str, NDArray[np.float64]] = {}
+        for start in range(0, n, size):
+            row = np.arange(start, start + size)
+            batch = jax.tree.map(jnp.asarray, arrays.rows(first + np.minimum(row, n - 1)))
+            sums = job.machine.errors(params, batch, jnp.asarray(row < n, jnp.float32))
+            total = {name: total.get(name, 0.0) + np.array(pair, np.float64) for name, pair in sums.items()}
+        for name, (squares, count) in total.items():
+            if name not in unused:
+                metrics[f"{side}_{name}_rmse"] = float(np.sqrt(squares / count)) if count else None
     return metrics

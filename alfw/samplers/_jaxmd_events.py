@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from alfw.core.frame import Frame
 from alfw.core.neighbours import closest_fraction
-from alfw.core.protocols import JaxPotential
+from alfw.core.protocols import HasElectrostatics, JaxPotential
 from alfw.core.records import Event
 from alfw.core.uncertainty import frame_force_std
 from alfw.samplers._jaxmd_loop import REASONS, Carry
@@ -28,7 +30,8 @@ def events_of(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, 
         return []
     # The ring is by far the largest array; it comes to the host only when it is needed.
     host = carry._replace(**{name: np.asarray(getattr(carry, name)) for name in ("ring", "position", "bad")})
-    return [_event(options, potential, walkers, host, int(w)) for w in stopped]
+    events = [_event(options, potential, walkers, host, int(w)) for w in stopped]
+    return with_dipoles(potential, events) if isinstance(potential, HasElectrostatics) else events
 
 
 def _event(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, carry: Carry, w: int) -> Event:
@@ -51,6 +54,15 @@ def _event(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, car
         bad=start.moved(bad) if np.isfinite(bad).all() else None,
         value=1.0 / value if reason == "distance" else value,
     )
+
+
+def with_dipoles(potential: HasElectrostatics, events: list[Event]) -> list[Event]:
+    """The events with the dipoles of their good frames, see `Event.dipoles`."""
+    atomic, distributed = (dipole.mean(0) for dipole in potential.dipoles([event.good for event in events]))
+    return [
+        replace(event, dipoles={"dipole_physnet": a, "dipole_dcmnet": d})
+        for event, a, d in zip(events, atomic, distributed, strict=True)
+    ]
 
 
 def recent_frames(start: Frame, carry: Carry, part: slice, step: int, every: int) -> list[Frame]:

@@ -100,10 +100,10 @@ def _event_record(ctx: Context, event: Event) -> dict[str, Any]:
     """An event with frame ids in place of frames."""
     frames = [event.good] if event.bad is None else [event.good, event.bad]
     ids = ctx.store.put_frames(frames)
-    plain = {
-        f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("good", "bad")
-    }
+    other = ("good", "bad", "dipoles")
+    plain = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in other}
     plain = {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in plain.items()}
+    plain["dipoles"] = {name: np.asarray(dipole).tolist() for name, dipole in event.dipoles.items()}
     return {**plain, "good": ids[0], "bad": ids[1] if event.bad is not None else None}
 
 
