@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,21 @@ def test_job_folders_and_structures(tmp_path: Path) -> None:
     assert refused["OUTCAR"].failure_class == "SCF_NOT_CONVERGED"
     items = read_frames(tmp_path / "set" / "update_0001.extxyz")
     assert sorted(item.label.energy for item in items) == [-20.0, -19.5]
+
+
+def test_packed_outputs_and_what_gets_lost(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "frame_1_OUTCAR.gz").write_bytes(
+        gzip.compress(made(QUARTZ, -20.0, FORCES, KBAR)["OUTCAR"])
+    )
+    (tmp_path / "new" / "frame_1_log").write_bytes(b" vasp.6.4.2 runs\n")
+    (tmp_path / "new" / "frame_2_OUTCAR.gz").write_bytes(b"\x1f\x8bnonsense")
+    write_dataset(tmp_path / "new" / "a.h5", waters(1, theory=None))
+    report = update(tmp_path / "set", tmp_path / "new")
+    assert report["n_new"] == 2 and [Path(each.name).name for each in report["refused"]] == [
+        "frame_2_OUTCAR.gz"
+    ]
+    assert any("no place for potentials on grids: those of 1 frames" in note for note in report["notes"])
 
 
 def test_update_a_file_writes_its_next_version(tmp_path: Path) -> None:

@@ -39,6 +39,21 @@ def test_merge_formats_and_count(desk: Desk) -> None:
     assert "potentials on grids: those of 7 frames are left out" in typed.line
 
 
+def test_folders_and_globs(desk: Desk) -> None:
+    """Their data files in order of name; files are in the order given."""
+    (desk.folder / "set").mkdir()
+    b, a, c = waters(1), waters(1, seed=1), waters(1, seed=2)
+    desk.write(**{"set/b_h5": b, "set/a_npz": a, "c_npz": c})
+    (desk.folder / "set" / "notes.txt").write_text("words")
+    for patterns, wanted in ((["c.npz", "set"], [c, a, b]), (["set/*.h5", "c.npz"], [b, c])):
+        _, items = desk.merged(*patterns, "-o", "o.npz")
+        assert [item.frame.id for item in items] == [item.frame.id for [item] in wanted]
+    (desk.folder / "words").mkdir()
+    (desk.folder / "words" / "notes.txt").write_text("words")
+    line = desk.here("data", "merge", "words", "-o", "o.npz", code=1).line
+    assert "words: no data files there; they end in .npz, .extxyz" in line
+
+
 def test_nothing_is_overwritten(desk: Desk) -> None:
     desk.write(a_npz=waters(2))
     before = (desk.folder / "a.npz").read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,7 +77,8 @@ def register(app: typer.Typer) -> None:
 
 def info(
     files: Annotated[
-        list[Path], typer.Argument(help="NPZ, extended XYZ, HDF5, ASE database …", metavar="FILE")
+        list[Path],
+        typer.Argument(help="NPZ, extended XYZ, HDF5, ASE database …; folders, globs.", metavar="FILE"),
     ],
     units: UnitsOption = None,
     charge: Charge = 0,
@@ -85,9 +86,10 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What is in data sets: frames, elements, labels, sides, theories, units, and rows that look wrong."""
+    from alfw.io.datasets import data_files
     from alfw.steps.data_info import describe
 
-    reports = [describe(path, units and units.value, charge, multiplicity) for path in files]
+    reports = [describe(path, units and units.value, charge, multiplicity) for path in data_files(files)]
     if as_json:
         output.show_json({"files": reports})
         return
@@ -128,7 +130,9 @@ def _few(values: Mapping[str, Any]) -> str:
 
 
 def merge(
-    files: Annotated[list[Path], typer.Argument(help="Data sets, in order.", metavar="FILE…")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Data sets, folders of them, globs; in order.", metavar="FILE…")
+    ],
     path: Target,
     esp: Annotated[
         list[str] | None,
@@ -152,18 +156,10 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Merge data sets into a new file: each frame once, each trajectory on one side, nothing overwritten."""
-    from alfw.io.datasets import Source
     from alfw.steps.data_files import merge_files
 
-    potentials = [None if name == "-" else Path(name) for name in esp or []]
-    if potentials and len(potentials) != len(files):
-        raise ConfigError(
-            f"--esp is given {len(potentials)} times for {len(files)} data sets: --esp FILE once for each, in the "
-            "same order (--esp - where there is none)"
-        )
-    potentials = potentials or [None] * len(files)
     report = merge_files(
-        [Source(one, other) for one, other in zip(files, potentials, strict=True)],
+        _sources(files, esp or []),
         path,
         _reading(units, charge, multiplicity, esp_origin),
         keep=keep and keep.value,
@@ -173,6 +169,26 @@ def merge(
         partial_pbc="vacuum" if vacuum else None,
     )
     _show_written(report, as_json)
+
+
+def _sources(files: Sequence[Path], esp: Sequence[str]) -> list[Any]:
+    """The data sets, each with its potentials if they are in a file of their own.
+
+    Raises
+    ------
+    ConfigError
+        It is not clear what belongs together.
+    """
+    from alfw.io.datasets import Source, data_files
+
+    if not esp:
+        return [Source(path) for path in data_files(files)]
+    if len(esp) != len(files):
+        raise ConfigError(
+            f"--esp is given {len(esp)} times for {len(files)} data sets: --esp FILE once for each, in the same order "
+            "(--esp - where there is none)"
+        )
+    return [Source(one, None if other == "-" else Path(other)) for one, other in zip(files, esp, strict=True)]
 
 
 def convert(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from alfw.core.errors import ConfigError, DataError
 from alfw.io.asedb import write_asedb
-from alfw.io.frames import read_frames, write_extxyz
+from alfw.io.frames import expand_paths, read_frames, write_extxyz
 from alfw.io.hdf5 import write_hdf5
 from alfw.io.imported import Imported
 from alfw.io.pair_files import Reading, read_pair, stated_units
@@ -18,6 +18,7 @@ from alfw.io.references import ReferenceKeys
 from alfw.io.training_npz import write_training_npz
 
 SUFFIXES = (".npz", ".extxyz", ".h5", ".hdf5", ".db")
+IN_FOLDERS = (*SUFFIXES, ".xyz", ".traj")  # in a folder, other files are no data
 EspUnit = Literal["V", "Hartree/e"]
 
 
@@ -34,6 +35,25 @@ class Source:
 
     path: Path
     esp: Path | None = None
+
+
+def data_files(patterns: Iterable[str | Path]) -> list[Path]:
+    """The files that files, folders and globs name, in the order of these; of folders the data files in them.
+
+    Raises
+    ------
+    DataError
+        Nothing there.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        files = expand_paths([pattern])
+        if files != [Path(pattern).expanduser()]:
+            files = [path for path in files if path.suffix in IN_FOLDERS]
+        if not files:
+            raise DataError(f"{pattern}: no data files there; they end in {', '.join(IN_FOLDERS)}")
+        found += files
+    return found
 
 
 def read_dataset(

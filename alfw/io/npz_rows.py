@@ -149,6 +149,7 @@ def unit_factors(path: Path, arrays: Arrays, units: str | None) -> dict[str, flo
     elif units is not None or {"E", "F", "esp"} & arrays.keys():
         raise DataError(
             f"{path}: energies, forces or potentials without `units`; say whether they are {' or '.join(PRESETS)}"
+            " (units, --units)"
         )
     factors = {}
     for key, known in FACTORS.items():

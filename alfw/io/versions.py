@@ -90,7 +90,9 @@ def _claimed(temporaries: Sequence[Path], names: Sequence[Path]) -> bool:
             for other in done:
                 remove(other)
             return False
-        except OSError:  # a file system without hard links
+        except OSError:  # a file system without hard links: the best there is
+            if os.path.lexists(name):
+                return False
             temporary.rename(name)
         done.append(name)
     return True

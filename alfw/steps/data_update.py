@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from alfw.core.errors import ConfigError, DataError
 from alfw.core.records import Label
-from alfw.io.datasets import SUFFIXES, Source, check_suffix, read_dataset, write_dataset
+from alfw.io.datasets import IN_FOLDERS, Source, check_suffix, lost, read_dataset, write_dataset
 from alfw.io.imported import Imported
 from alfw.io.pair_files import Reading
 from alfw.io.versions import newest_version, write_new
@@ -27,8 +27,6 @@ from alfw.steps import qm_read
 from alfw.steps.data_merge import difference, merge
 from alfw.steps.qm_folder import MANIFEST, Refused
 
-STRUCTURES = (*SUFFIXES, ".xyz", ".traj")
-MAIN = ("OUTCAR", "vasprun.xml")  # of a job of VASP: there, or the job is not finished
 BESIDE = ("_log", "_CONTCAR")  # what lies beside NAME_OUTCAR
 
 
@@ -61,9 +59,9 @@ def read_results(folder: Path, reading: Reading) -> Results:
     collected = qm_read.collect(sources, charge=reading.charge)
     results.refused += collected.refused
     if collected.items:
-        results.items[str(folder)] = _with_short_names(collected.items)
+        results.items[str(folder)] = _with_short_names(collected.items, {source.name for source in sources})
     for path in _files(folder):
-        if path.suffix in STRUCTURES and not (path.parent / MANIFEST).is_file():
+        if path.suffix in IN_FOLDERS and not (path.parent / MANIFEST).is_file():
             items, refused = _structures(path, reading)
             results.refused += refused
             if items:
@@ -85,10 +83,11 @@ def _sources(folder: Path) -> Iterator[qm_read.Source]:
         if (place / MANIFEST).is_file():
             yield from qm_read.find_sources([place])
             continue
-        mains = [p for p in sorted(place.iterdir()) if p.is_file() and p.name.endswith("OUTCAR")]
-        if not mains and (place / "vasprun.xml").is_file():
-            mains = [place / "vasprun.xml"]
-        skip = {path.name.removesuffix("OUTCAR") + "vasprun.xml" for path in mains}
+        files = {p.name.removesuffix(".gz"): p for p in sorted(place.iterdir()) if p.is_file()}
+        mains = [path for name, path in files.items() if name.endswith("OUTCAR")]
+        if not mains and "vasprun.xml" in files:
+            mains = [files["vasprun.xml"]]
+        skip = {path.name.partition("OUTCAR")[0] + "vasprun.xml" for path in mains}
         others = [path for path in outputs_in(place) if path.name not in skip and path not in mains]
         yield from (qm_read.Source(str(path), path) for path in sorted([*mains, *others]))
 
@@ -99,20 +98,21 @@ def _unfinished(folder: Path) -> Iterator[Refused]:
     for path in _files(folder):
         for ending in BESIDE:
             stem = path.name.removesuffix(ending)
-            if stem != path.name and not (path.parent / f"{stem}_OUTCAR").is_file():
+            outputs = (path.parent / f"{stem}_OUTCAR{packed}" for packed in ("", ".gz"))
+            if stem != path.name and not any(output.is_file() for output in outputs):
                 left.setdefault(path.parent / stem, path.name)
     for job, name in left.items():
         what = f"{name}, but no {job.name}_OUTCAR"
         yield Refused(str(job), "MISSING_OUTPUT", what, what)
 
 
-def _with_short_names(items: Sequence[Imported]) -> list[Imported]:
-    """The frames with trajectories that the same path of a later round does not repeat."""
+def _with_short_names(items: Sequence[Imported], outputs: Container[str]) -> list[Imported]:
+    """The frames, with trajectories that were only paths of outputs named so that no later round repeats them."""
     first: dict[str, str] = {}
     for item in items:
-        if item.trajectory is not None:
+        if item.trajectory is not None and item.trajectory in outputs:
             first.setdefault(item.trajectory, f"{Path(item.trajectory).name} {item.frame.id[:8]}")
-    return [replace(item, trajectory=first.get(item.trajectory or "")) for item in items]
+    return [replace(i, trajectory=first.get(i.trajectory or "", i.trajectory)) for i in items]
 
 
 def _structures(path: Path, reading: Reading) -> tuple[list[Imported], list[Refused]]:
@@ -188,10 +188,10 @@ def update(dataset: Path, new: Path, reading: Reading | None = None) -> dict[str
     }
     if fresh:
         items = fresh if as_folder else merged.items
-        [path] = write_new(
-            (_next_update(dataset) if as_folder else dataset, lambda p: write_dataset(p, items))
-        )
+        wanted = _next_update(dataset) if as_folder else dataset
+        [path] = write_new((wanted, lambda temporary: write_dataset(temporary, items)))
         report["file"] = str(path)
+        report["notes"] += lost(path, items)
     return report
 
 
@@ -210,7 +210,7 @@ def _old(dataset: Path, as_folder: bool, reading: Reading) -> tuple[dict[str, li
     """
     if as_folder:
         files = [
-            p for p in sorted(dataset.glob("*")) if p.suffix in STRUCTURES and not p.name.startswith(".")
+            p for p in sorted(dataset.glob("*")) if p.suffix in IN_FOLDERS and not p.name.startswith(".")
         ]
     else:
         files = [path for path in [newest_version(dataset)] if os.path.lexists(path)]
