@@ -165,7 +165,7 @@ def _without_duplicates(
         told = difference(*merged.conflicts[0])
         told += f", and {n} more such frames" if (n := len(merged.conflicts) - 1) else ""
         if keep is None:
-            raise DataError(f"{told}: correct it, or --keep first or --keep last")
+            raise DataError(f"{told}: correct it, or alfw data merge --keep first (or last)")
         merged.notes.append(f"{told}: kept the {keep} one")
     return list(found.values())
 
