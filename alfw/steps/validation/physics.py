@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from alfw.core.frame import Frame
 from alfw.core.protocols import Potential
 from alfw.core.records import Labeled, Resources
 from alfw.io.frames import read_frames
 from alfw.steps.validation.curves import energy_volume_curves
 from alfw.steps.validation.relaxation import Relaxations
-from alfw.steps.validation.stability import Stability
+from alfw.steps.validation.stability import Stability, calm_starts
 from alfw.steps.validation.testset import Reading, structures
 
 
@@ -31,7 +29,7 @@ class Physics:
     relaxations : Relaxations or None
         Of the minima in the test set.
     stability : Stability or None
-        Of molecular dynamics from frames of the test set, evenly chosen, or from `starts`.
+        Of molecular dynamics from calm frames of the test set, see `calm_starts`, or from `starts`.
     starts : sequence of Frame
     seed : int
         Of the molecular dynamics.
@@ -53,7 +51,7 @@ class Physics:
         if self.relaxations is not None:
             found["relaxations"] = self.relaxations.run(potential, items, progress=progress)
         if self.stability is not None:
-            starts = self.starts or _evenly([item.frame for item in items], self.stability.walkers)
+            starts = self.starts or calm_starts(items, self.seed, self.stability.walkers)
             with tempfile.TemporaryDirectory() as folder:
                 found["stability"] = self.stability.run(
                     potential, starts, self.seed, Path(folder), Resources(), progress
@@ -71,9 +69,3 @@ def start_frames(path: str, reading: Reading) -> list[Frame]:
     """
     options = (reading.charge, reading.multiplicity, None, reading.units)
     return [one.frame for file in structures(path) for one in read_frames(file, *options)]
-
-
-def _evenly(frames: Sequence[Frame], number: int) -> list[Frame]:
-    """At most so many of the frames, at even distances."""
-    places = np.linspace(0, len(frames) - 1, min(number, len(frames))).round().astype(int)
-    return [frames[i] for i in places]

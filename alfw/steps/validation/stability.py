@@ -22,6 +22,8 @@ from alfw.samplers.jaxmd import JaxMDSampler
 from alfw.steps.validation.bonds import pieces
 from alfw.steps.validation.langevin import Stop, walk
 
+# What an ensemble is unsure of is no failure.
+UNSURE = {"force_std_eV_per_A", "energy_std_eV_per_atom"}
 # How often at most a walker is looked at for having fallen into pieces.
 LOOKS = 500
 LEVEL = 0.95
@@ -93,7 +95,7 @@ class Stability:
             stops = _by_jaxmd(sampler, potential, turns, seed, workdir, resources, progress)
         else:
             stops = _by_ase(sampler, potential, turns, seed, progress)
-        limits = sampler.limits.model_dump(exclude={"force_std_eV_per_A"})
+        limits = sampler.limits.model_dump(exclude=UNSURE)
         lasting = sampler.n_steps * self.dt_fs / 1000
         found = {
             "engine": "jax-md" if isinstance(potential, JaxPotential) else "ase",
@@ -124,7 +126,7 @@ class Stability:
             keep_every=max(1, n_steps // LOOKS),
             dt_fs=self.dt_fs,
             friction_per_ps=self.friction_per_ps,
-            limits={**self.limits, "force_std_eV_per_A": None},
+            limits={**self.limits, **dict.fromkeys(UNSURE)},
         )
         return found
 
