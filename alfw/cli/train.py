@@ -90,12 +90,14 @@ def train(
     )
     for note in [*sides.notes, *spread_note(start.model)]:
         output.say(note)
-    resources = Resources(device=device, threads=threads)
     folder = folder or Path(name or model)
-    with progress() as tell:
-        report = train_files(
-            Job(folder, start, sides, seed, resources, {"name": name or folder.name}), force, tell
-        )
+    resources, about = Resources(device=device, threads=threads), {"name": name or folder.name}
+    try:
+        with progress() as tell:
+            report = train_files(Job(folder, start, sides, seed, resources, about), force, tell)
+    except KeyboardInterrupt:
+        output.say(f"{folder}: stopped; the same command continues")
+        return 130
     _show(report, as_json)
     return output.OK
 

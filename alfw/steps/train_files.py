@@ -23,6 +23,7 @@ from alfw.core.protocols import Potential
 from alfw.core.records import Labeled, Resources, TrainingData
 from alfw.io.files import remove, write_file
 from alfw.models.ensemble import ENSEMBLE, read_ensemble
+from alfw.steps.replay import replay_of
 from alfw.steps.train_start import Start
 from alfw.steps.training_sides import Sides, file_sha256
 
@@ -91,19 +92,14 @@ def train_files(job: Job, force: bool = False, tell: Tell | None = None) -> dict
     if found is not None and not force:
         remove(job.work)
         return _report(job, found, already=True)
-    _check(job, force)
-    try:
-        job.work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"{job.folder}: cannot be written ({error.strerror}): choose another folder"
-        ) from None
-    with _alone(job):
+    with _alone(job.folder):
+        _check(job, force)
+        job.work.mkdir(exist_ok=True)
         write_file(job.work / REQUEST, _bytes(job.request))
         data = _data(job, say)
         weights = [_member(job, k, data, say) for k in range(job.start.model.members)]
         content = _publish(job, weights, _errors(job, weights))
-    remove(job.work)
+        remove(job.work)
     return _report(job, content, already=False)
 
 
@@ -130,7 +126,7 @@ def _check(job: Job, force: bool) -> None:
         return
     if unfinished is not None and not force:
         raise ConfigError(
-            f"{job.folder}: an unfinished training there is of another {_difference(unfinished, asked)}: the same"
+            f"{job.folder}: an unfinished training there differs in {_difference(unfinished, asked)}: the same"
             " command as before continues it, --force starts anew"
         )
     if (job.folder / ENSEMBLE).exists() and not force:
@@ -146,14 +142,20 @@ def _difference(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _alone(job: Job) -> Iterator[None]:
-    """Keep other processes out; a killed one leaves nothing behind that would."""
-    with open(job.work / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"{job.folder}: another process is training there") from None
+def _alone(folder: Path) -> Iterator[None]:
+    """The folder, made if absent, for this process alone; one that was killed leaves nothing behind that says so."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}): choose another folder") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError:
+        raise ConfigError(f"{folder}: another process is training there") from None
+    finally:
+        os.close(handle)
 
 
 def _data(job: Job, say: Tell) -> TrainingData:
@@ -163,7 +165,8 @@ def _data(job: Job, say: Tell) -> TrainingData:
     if not path.exists():
         say("statistics of the training set")
         write_file(path, _bytes(job.start.model.statistics(data, job.start.weights[0])))
-    return TrainingData(data.train, data.valid, json.loads(path.read_text(encoding="utf-8")))
+    statistics = json.loads(path.read_text(encoding="utf-8"))
+    return TrainingData(data.train, data.valid, statistics, replay_of(job.start.model))
 
 
 def _member(job: Job, k: int, data: TrainingData, say: Tell) -> tuple[Path, dict[str, Any]]:

@@ -154,7 +154,7 @@ def _split(items: list[Imported], seed: int, notes: list[str]) -> tuple[list[Imp
     sides = split_sides(trajectories, share, 0.0, derive_seed(seed, "sides"), stated)
     note = split_note([t for t, side in zip(trajectories, stated, strict=True) if side is None], share, 0.0)
     if note:
-        notes.append(note.replace("better give a test set", "better give --valid"))
+        notes.append(note)
     chosen = {
         side: [x for x, s in zip(items, sides, strict=True) if s == side] for side in ("train", "valid")
     }
