@@ -108,7 +108,8 @@ def export(
     what: Annotated[str, typer.Argument(help="dataset, ensemble or candidates.", metavar="WHAT")],
     name: Annotated[str, typer.Argument(help="Name of the campaign.", metavar="NAME")],
     path: Annotated[
-        Path, typer.Option("-o", "--output", help="File (.npz, .extxyz), or the folder of an ensemble.")
+        Path,
+        typer.Option("-o", "--output", help="File (.npz, .extxyz, .h5, .db), or the folder of an ensemble."),
     ],
     number: Annotated[
         int | None, typer.Option("--round", help="Of this round; the newest by default.")
@@ -116,7 +117,7 @@ def export(
     launchpad: LaunchpadFile = None,
     as_json: Json = False,
 ) -> None:
-    """Take the dataset (.npz, .extxyz), the ensemble (.nqx files) or the candidates (.extxyz) out of a campaign."""
+    """Take the dataset (.npz, .extxyz, .h5, .db), the ensemble (.nqx) or the candidates (.extxyz) out of a campaign."""
     from alfw.cli.common import find_launchpad
     from alfw.steps import export as take
 

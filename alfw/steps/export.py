@@ -10,25 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from alfw.core.errors import ConfigError, StoreError
+from alfw.io.datasets import check_suffix, write_dataset
 from alfw.io.frames import write_extxyz
 from alfw.io.imported import Imported
-from alfw.io.training_npz import write_training_npz
 from alfw.steps.context import Context
 from alfw.steps.dataset import labeled, rows_of
 from alfw.steps.ensemble import save_members
 from alfw.store import Store, surface
 
-WRITERS = {".npz": write_training_npz, ".extxyz": write_extxyz}
-
 
 def dataset(store: Store, campaign: str, path: Path, number: int | None = None) -> dict[str, Any]:
-    """Write all labels of a campaign, with side, trajectory and theory, as .npz or .extxyz.
+    """Write all labels of a campaign, with side, trajectory and theory, as .npz, .extxyz, .h5 or .db.
 
     A label whose remedies changed the theory carries the id of the one it is of.
     """
-    write = WRITERS.get(path.suffix)
-    if write is None:
-        raise ConfigError(f"{path}: a dataset is written as {' or '.join(WRITERS)}, its name must end so")
+    check_suffix(path)
     ctx = _context(store, campaign, number, "merge")
     version = ctx.result("merge")["outputs"]["dataset"]
     rows = rows_of(ctx, version)
@@ -37,7 +33,7 @@ def dataset(store: Store, campaign: str, path: Path, number: int | None = None) 
         Imported(item.frame, item.label, row.trajectory, row.side, surface(theory, item.label).id)
         for row, item in zip(rows, labeled(ctx, rows), strict=True)
     ]
-    _replace(path, lambda temporary: write(temporary, items))
+    _replace(path, lambda temporary: write_dataset(temporary, items))
     changed = sum(item.theory != theory.id for item in items)
     report = {"file": str(path), "labels": len(items), "dataset": version, "theory": theory.id}
     return {**report, "changed_surface": changed, "round": ctx.round}
