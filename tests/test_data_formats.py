@@ -14,7 +14,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from data_sets import assert_same, imported, waters
+from data_sets import assert_same, imported, waters, with_label
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +80,17 @@ def test_frames_without_label(tmp_path: Path, name: str) -> None:
     ):
         convert_file(Source(tmp_path / name), tmp_path / "b.npz", Reading())
     assert not (tmp_path / "b.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["dipole", "charges", "esp"])
+@pytest.mark.parametrize("file", ["a.npz", "a.h5", "a.db"])
+def test_numbers_that_are_none(tmp_path: Path, file: str, name: str) -> None:
+    items = waters(2)
+    broken = np.array(getattr(items[1].label, name))
+    broken[0] = np.inf
+    write_dataset(tmp_path / file, [items[0], with_label(items[1], **{name: broken})])
+    with pytest.raises(DataError, match=f"frame 1: {name} is not finite"):
+        read_frames(tmp_path / file)
 
 
 def test_unknown_suffixes_and_empty_sets(tmp_path: Path) -> None:
@@ -155,7 +166,7 @@ def unknown_unit(file: h5py.File) -> None:
         (missing_positions, "no dataset positions; it has"),
         (short_charge, r"charge is \(1,\), 2 rows are needed"),
         (wrong_split, "frame 1: unknown split 'holdout'"),
-        (no_number, "frame 1: energy, forces or another property is not finite"),
+        (no_number, "frame 1: forces is not finite"),
         (unknown_unit, "unit 'kcal/mol' of E is not known"),
     ],
 )
@@ -236,7 +247,7 @@ def test_groups_of_ani_and_alf(tmp_path: Path, units: str, energy: float, force:
         ({"species": np.array([b"O", b"Q", b"H"])}, "species .* are not elements"),
         ({"forces": np.zeros((2, 3, 3))}, r"forces is \(2, 3, 3\), not \(3, 3, 3\)"),
         ({"energy": np.zeros(5)}, r"energy is \(5,\), not \(3,\)"),
-        ({"forces": np.full((3, 3, 3), np.inf)}, "frame 0: energy, forces or another property is not finite"),
+        ({"forces": np.full((3, 3, 3), np.inf)}, "frame 0: forces is not finite"),
     ],
 )
 def test_groups_that_do_not_fit(tmp_path: Path, changed: dict, message: str) -> None:

@@ -159,7 +159,7 @@ def _label(atoms: Atoms, frame: Frame) -> Label | None:
     )
     if label.forces.shape != (len(frame), 3):
         raise DataError(f"forces of shape {label.forces.shape} for {len(frame)} atoms")
-    for name in ("energy", "forces", "stress", "dipole", "charges"):
+    for name in ("energy", "forces", "stress", "dipole", "charges", "esp", "esp_points"):
         value = getattr(label, name)
         if value is not None and not np.isfinite(value).all():
             raise DataError(f"{name} is not finite")

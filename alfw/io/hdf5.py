@@ -279,9 +279,10 @@ def _imported(row: Mapping[str, Any]) -> Imported:
     given = {name: _present(row.get(name)) for name in ("energy", "forces", "stress", "dipole", "charges")}
     label = None
     if given["energy"] is not None and given["forces"] is not None:
-        if not all(np.isfinite(value).all() for value in given.values() if value is not None):
-            raise DataError("energy, forces or another property is not finite")
         grid = {n: row[n] for n in ("esp", "esp_points") if len(row.get("esp", ()))}
+        for name, value in (given | grid).items():
+            if value is not None and not np.isfinite(value).all():
+                raise DataError(f"{name} is not finite")
         given["energy"] = float(given["energy"])
         label = Label(**given, **grid, version=str(row.get("version", "")))
     return Imported(

@@ -162,6 +162,9 @@ def _imported(frame: Frame, row: Mapping[str, Any], scale: Mapping[str, float]) 
         )
         if not np.isfinite(label.energy) or not np.isfinite(label.forces).all():
             raise DataError("energy or forces are not finite")
+        for name in ("stress", "dipole", "charges", "esp", "esp_points"):
+            if (value := getattr(label, name)) is not None and not np.isfinite(value).all():
+                raise DataError(f"{name} is not finite")
     return Imported(
         frame=frame,
         label=label,
