@@ -11,12 +11,14 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from alfw.core.frame import Float
 
 # Okabe and Ito's colours, which those who see colours differently can tell apart; doi:10.1038/nmeth.1618
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^Dv<>"
+DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 GREY = "#666666"
 MANY = 3000  # points above which their density is shown instead
 DPI = 120
@@ -99,13 +101,14 @@ def error_distributions(elements: Mapping[str, Mapping[str, Any]], edges: Float)
     """Size of the force error by element: a density on a logarithmic axis, with median and RMSE."""
     centres = np.sqrt(edges[1:] * edges[:-1])
     shown = {name: found for name, found in elements.items() if found["histogram"]}
-    share = np.cumsum(np.sum([np.asarray(found["histogram"], float) for found in shown.values()], axis=0))
+    densities = [np.asarray(found["histogram"], float) * (edges[:-1] > edges[0]) for found in shown.values()]
+    share = np.cumsum(np.sum(densities, axis=0))  # without the first bin, where all is that is smaller
     used = np.flatnonzero((share > 1e-3 * share[-1]) & (np.r_[0, share[:-1]] < share[-1]))
+    used = used if len(used) else np.arange(len(centres))
     drawn, [axis] = figure(size=(6.4, 1.3 + 0.75 * len(shown)))
-    for row, found in enumerate(shown.values()):
-        density = np.asarray(found["histogram"], float)
+    for row, (found, density) in enumerate(zip(shown.values(), densities, strict=True)):
         colour, base = COLOURS[row % len(COLOURS)], len(shown) - 1 - row
-        top = base + 0.85 * density / density.max()
+        top = base + 0.85 * density / (density.max() or 1.0)
         axis.fill_between(centres, base, top, step="mid", color=colour, alpha=0.6, linewidth=0)
         marks = {"median": found["percentiles"]["50"], "RMSE": found["force_rmse_eV_per_A"]}
         for (mark, value), line in zip(marks.items(), ("-", ":"), strict=True):
@@ -144,10 +147,21 @@ def errors_against_spread(
             axis.plot(
                 *rms, color="black", marker="o", markerfacecolor="white", label="root mean squares of bins"
             )
+        _decimal_ticks(axis)
         axis.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.85, edgecolor="none")
     axes[0].set(xlabel="force_std of the atom / (eV/Å)", ylabel="|ΔF| of the atom / (eV/Å)", title="by atom")
     axes[1].set(xlabel="force_std of the frame / (eV/Å)", ylabel="largest |ΔF| / (eV/Å)", title="by frame")
     return png(drawn)
+
+
+def _decimal_ticks(axis: Axes) -> None:
+    """Labels 0.02, 0.05, 0.1 … on logarithmic axes: over a decade or two, powers of ten alone are too few."""
+    for one in (axis.xaxis, axis.yaxis):
+        low, high = one.get_view_interval()
+        if low > 0 and high / low < 300:
+            one.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 30 else (1.0, 3.0)))
+            one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        one.set_minor_formatter(NullFormatter())
 
 
 def _logarithmic_cloud(drawn: Figure, axis: Axes, x: Float, y: Float, what: str) -> None:
@@ -207,17 +221,20 @@ def curves(structures: Sequence[Mapping[str, Any]]) -> bytes:
 def survival(temperatures: Sequence[Mapping[str, Any]], end: float) -> bytes:
     """Fraction of walkers that still run, by temperature: staircases with their intervals; watched for `end` ps."""
     drawn, [axis] = figure(size=(5.6, 3.8))
-    for found, colour in zip(temperatures, COLOURS, strict=False):
+    for found, colour, line in zip(temperatures, COLOURS, DASHES, strict=False):
         curve = found["survival"]
         time = np.r_[0.0, np.asarray(curve["time_ps"], float), end]
         steps = {}
         for key in ("survival", "lower", "upper"):
-            values = np.array([np.nan if v is None else v for v in curve[key]], float)
+            # where nothing survives no interval is known: it ends there
+            values = np.array([0.0 if v is None else v for v in curve[key]], float)
             steps[key] = np.r_[1.0, values, values[-1:] if len(values) else 1.0]
         bounds = (steps["lower"], steps["upper"])
         axis.fill_between(time, *bounds, step="post", color=colour, alpha=0.18, linewidth=0)
         label = f"{found['temperature_K']:g} K: median {found['median_text']}"
-        axis.step(time, steps["survival"], where="post", color=colour, linewidth=2, label=label)
+        axis.step(
+            time, steps["survival"], where="post", color=colour, linewidth=2, linestyle=line, label=label
+        )
     axis.set(xlim=(0, end), ylim=(0, 1.05), xlabel="time / ps", ylabel="fraction of walkers that run on")
     axis.legend(loc="lower left")
     return png(drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -20,7 +21,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, inline=inline)
+    environment.filters.update(number=number, interval=interval, inline=inline)
     return environment.get_template(template).render(**values)
 
 
@@ -35,10 +36,18 @@ def number(value: Any, digits: int = 3, factor: float = 1.0) -> str:
     if isinstance(value, int) and factor == 1.0:
         return str(value)
     scaled = float(value) * factor
-    if scaled and not 1e-4 <= abs(scaled) < 1e5:
+    if scaled and not 1e-4 <= abs(scaled) < 1e6:
         return f"{scaled:.{digits - 1}e}"
-    text = f"{scaled:#.{digits}g}"
+    text = f"{scaled:.0f}" if abs(scaled) >= 10**digits else f"{scaled:#.{digits}g}"
     return text.removesuffix(".")
+
+
+def interval(bounds: Sequence[float | None] | None, digits: int = 3) -> str:
+    """Two bounds; – where there are none, > with a lower one alone."""
+    low, high = bounds or (None, None)
+    if high is None:
+        return NOTHING if low is None else f"> {number(low, digits)}"
+    return f"{number(low, digits)} – {number(high, digits)}"
 
 
 def inline(png: bytes) -> str:

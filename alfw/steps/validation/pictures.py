@@ -13,7 +13,7 @@ from alfw.core.metrics import HISTOGRAM_EDGES, rmse
 from alfw.core.registry import private
 from alfw.steps.validation.errors import pairs_by_source
 from alfw.steps.validation.predicted import Predicted
-from alfw.steps.validation.spread import atoms_of, frame_maxima
+from alfw.steps.validation.spread import atoms_of, frame_maxima, not_vanishing
 
 MAX_POINTS = 200_000  # of a cloud; of more, every so many
 MAX_CURVES = 12
@@ -102,13 +102,17 @@ def _spread(plots: Any, report: Mapping[str, Any], predicted: Predicted) -> Iter
     if found is None:
         return
     errors, std = atoms_of(predicted)
-    size, largest = np.linalg.norm(errors, axis=1), frame_maxima(predicted)
+    atoms = _visible(std, np.linalg.norm(errors, axis=1))
+    frames = _visible(*frame_maxima(predicted)[::-1])
     factor = found["conformal"]["factor"]
     bins = found["forces"]["bins"]
-    drawn = plots.errors_against_spread(_thinned(std, size), _thinned(*largest[::-1]), bins, factor)
-    bound = f" The bound is to hold for {found['conformal']['promised']:.0%} of the frames." if factor else ""
-    caption = "Errors of the mean force against the spread of the members, on logarithmic axes." + bound
-    yield Picture("spread", "spread", drawn, caption)
+    if atoms[0].size:
+        drawn = plots.errors_against_spread(atoms, frames, bins, factor)
+        bound = (
+            f" The bound is to hold for {found['conformal']['promised']:.0%} of the frames." if factor else ""
+        )
+        caption = "Errors of the mean force against the spread of the members, on logarithmic axes." + bound
+        yield Picture("spread", "spread", drawn, caption)
     forces = found["forces"]
     if forces["reliability"] is not None:
         drawn = plots.reliability_diagram(
@@ -119,6 +123,12 @@ def _spread(plots: Any, report: Mapping[str, Any], predicted: Predicted) -> Iter
             " the spread promises too much. Blue: scaled on one half of the frames, tested on the other."
         )
         yield Picture("spread", "reliability", drawn, caption)
+
+
+def _visible(sigma: Float, error: Float) -> tuple[Float, ...]:
+    """Pairs to be shown: what vanishes by symmetry would stretch the axes over ten decades."""
+    shown = not_vanishing(error, sigma) & np.isfinite(error) & np.isfinite(sigma)
+    return _thinned(sigma[shown], error[shown])
 
 
 def _physics(plots: Any, report: Mapping[str, Any]) -> Iterator[Picture]:

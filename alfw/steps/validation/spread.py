@@ -28,6 +28,8 @@ from alfw.steps.validation.errors import shift_of
 from alfw.steps.validation.predicted import Predicted
 
 ONE_MEMBER = "no spread: one member"
+# Where error and σ of a force are both smaller, it vanishes by symmetry: nothing was predicted that could be wrong.
+NEGLIGIBLE_eV_per_A = 1e-5
 
 
 def spread_of(predicted: Predicted, coverage: float) -> dict[str, Any] | None:
@@ -68,26 +70,30 @@ def atoms_of(predicted: Predicted) -> tuple[Float, Float]:
     return np.concatenate([np.empty((0, 3)), *errors]), np.concatenate([np.empty(0), *predicted.force_std])
 
 
-def components_of(predicted: Predicted) -> Float:
-    """(N, 3): errors of force components in units of force_std / √3."""
-    errors, std = atoms_of(predicted)
-    return standardised(errors, std[:, None] / np.sqrt(3))
-
-
 def _forces(predicted: Predicted, half: Bool) -> dict[str, Any]:
     errors, std = atoms_of(predicted)
     size = np.linalg.norm(errors, axis=1)
+    counts = not_vanishing(size, std)
+    atom_half = np.repeat(half, [len(part) for part in predicted.force_std])[counts]
+    errors, std, size = errors[counts], std[counts], size[counts]
     frame_error, frame_std = frame_maxima(predicted)
-    atom_half = np.repeat(half, [len(part) for part in predicted.force_std])
+    frames = not_vanishing(frame_error, frame_std)
     # a component has a third of the mean square of the vector, on both sides
     return {
         **_quality(errors, std[:, None] / np.sqrt(3), atom_half),
+        "n_atoms": len(std),
+        "n_vanishing": int((~counts).sum()),
         "spearman": spearman(std, size),
-        "spearman_frames": spearman(frame_std, frame_error),
+        "spearman_frames": spearman(frame_std[frames], frame_error[frames]),
         "mean_force_std_eV_per_A": float(std.mean()) if std.size else None,
         "mean_error_eV_per_A": float(size.mean()) if size.size else None,
         "bins": _bins(std, size),
     }
+
+
+def not_vanishing(error: Float, sigma: Float) -> Bool:
+    """Where error or σ is more than `NEGLIGIBLE_eV_per_A`; what is not finite is."""
+    return ~((error < NEGLIGIBLE_eV_per_A) & (sigma < NEGLIGIBLE_eV_per_A))
 
 
 def _bins(sigma: Float, errors: Float) -> list[dict[str, float]]:
@@ -128,9 +134,10 @@ def conformal(predicted: Predicted, half: Bool, coverage: float) -> dict[str, An
     and by region, and with a factor of each region's own.
     """
     error, std = frame_maxima(predicted)
+    counts = not_vanishing(error, std)
     scores = standardised(error, std)
+    half, tested = half & counts, ~half & counts
     factor = conformal_factor(scores[half], coverage)
-    tested = ~half & np.isfinite(std)
     names = np.array([reference.region for reference in predicted.references])
     regions = {}
     for name in dict.fromkeys(names.tolist()):
