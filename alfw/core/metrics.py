@@ -17,6 +17,8 @@ from alfw.core.records import Labeled
 # A bootstrap of fewer frames knows nothing of the frames it has not seen.
 MIN_FRAMES = 5
 RESAMPLES = 2000
+# Of very many frames fewer resamples are drawn, and only some of them are in memory at once.
+FEWEST_RESAMPLES, MOST_DRAWN, AT_ONCE = 200, 20_000_000, 2_000_000
 # Percentiles of absolute errors, and edges of their histogram: eight bins a decade, the same for every model.
 PERCENTILES = (5, 25, 50, 75, 95, 99, 99.9)
 HISTOGRAM_EDGES = 10.0 ** np.linspace(-5, 3, 65)
@@ -183,7 +185,14 @@ def _resampled(frame_mse: ArrayLike, seed: int) -> Float | None:
     n = len(squares)
     if n < MIN_FRAMES or not np.isfinite(squares).all():
         return None
-    # how often each frame is drawn, instead of which ones: (RESAMPLES, B)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    found: Float = np.sqrt(drawn @ (weights * squares) / (drawn @ weights))
-    return found
+    # how often each frame is drawn, instead of which ones, some resamples at a time: (rows, B)
+    rng, share = np.random.default_rng(seed), np.full(n, 1 / n)
+    left = max(min(RESAMPLES, MOST_DRAWN // n), FEWEST_RESAMPLES)
+    found = []
+    while left > 0:
+        rows = min(left, max(1, AT_ONCE // n))
+        drawn = rng.multinomial(n, share, size=rows)
+        found.append(np.sqrt(drawn @ (weights * squares) / (drawn @ weights)))
+        left -= rows
+    resampled: Float = np.concatenate(found)
+    return resampled
