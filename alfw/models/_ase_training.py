@@ -18,7 +18,7 @@ from alfw.core.errors import TrainingError
 from alfw.core.records import Labeled, Resources, TrainingData
 from alfw.io.frames import write_extxyz
 from alfw.io.imported import Imported
-from alfw.models.statistics import check_labels
+from alfw.models.statistics import check_elements, check_labels
 
 if TYPE_CHECKING:
     from alfw.models.ase import ASEModel
@@ -36,6 +36,8 @@ def train(
         (workdir / MEMBER).write_text(json.dumps({"calculator": model.calculator, "seed": seed}))
         return workdir / MEMBER
     check_labels(data.train, data.valid)
+    if start is None:  # what it starts from may know more
+        check_elements(data.train, data.valid)
     names: dict[str, object] = {
         "train": "train.extxyz",
         "valid": "valid.extxyz",

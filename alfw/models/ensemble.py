@@ -123,10 +123,15 @@ def _content(index: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TrainingError(f"{index}: not an ensemble of format {FORMAT}")
     entries = content.get("members")
-    complete = isinstance(entries, list) and entries and all({"file", "sha256"} <= set(e) for e in entries)
+    complete = isinstance(entries, list) and entries and all(map(_is_member, entries))
     if not complete or "shared" not in content:
         raise TrainingError(f"{index}: its list of members is not complete")
     return content
+
+
+def _is_member(entry: Any) -> bool:
+    """Whether an entry of the list of members names a file and its content."""
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("file", "sha256"))
 
 
 def _shared(weights: Sequence[Path], kind: str) -> dict[str, Any]:
@@ -163,7 +168,11 @@ def load_ensemble(directory: Path) -> Potential:
     """
     paths, content = read_ensemble(directory)
     options = content.get("model", {"kind": content.get("kind", "nequix")})
-    model: Model = plugin_class("alfw.models", str(options["kind"]))(**options)
+    try:
+        model: Model = plugin_class("alfw.models", str(options["kind"]))(**options)
+    except (KeyError, TypeError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise TrainingError(f"{directory}: the model's options in {ENSEMBLE} are wrong: {words}") from error
     return model.load(paths)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from alfw.core.errors import TrainingError
 from alfw.core.neighbours import neighbours
@@ -35,6 +36,19 @@ def check_labels(train: Sequence[Labeled], valid: Sequence[Labeled] = ()) -> Non
     if not train:
         raise TrainingError("no training labels: add labelled frames to the train side")
     check_finite([*train, *valid])
+
+
+def check_elements(train: Sequence[Labeled], valid: Sequence[Labeled]) -> None:
+    """Raise TrainingError for a frame of the valid side with an element that the train side does not have."""
+    known = set(species_of([item.frame for item in train]))
+    for item in valid:
+        strange = sorted(set(item.frame.numbers.tolist()) - known)
+        if strange:
+            names = ", ".join(chemical_symbols[z] for z in strange)
+            raise TrainingError(
+                f"frame {item.frame.id[:12]} of the valid side has {names}, which no frame on the train side has:"
+                " add such frames there"
+            )
 
 
 def statistics(train: Sequence[Labeled], cutoff_A: float) -> dict[str, Any]:
