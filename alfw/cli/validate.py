@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from alfw.core.registry import private
 
 if TYPE_CHECKING:
     from alfw.steps.validation.physics import Physics
+    from alfw.steps.validation.testset import Reading
 
 LISTS = frozenset({"--testset", "--temperature"})  # options that take several words
 COLUMNS = (
@@ -92,6 +94,12 @@ def validate(
     ] = None,
     walkers: Annotated[int, typer.Option(min=1, help="Of --stability, at each temperature.")] = 16,
     starts: Starts = None,
+    labeler: Annotated[
+        str | None, typer.Option(help="The reference, of --eos and --relax: pyscf, vasp …", metavar="KIND")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the labeler.", metavar="KEY=VALUE")
+    ] = None,
     max_force_rmse: Annotated[
         float | None, typer.Option(help="eV/Å of any region; exit code 2 above.")
     ] = None,
@@ -109,12 +117,17 @@ def validate(
     as_json: Json = False,
 ) -> int:
     """Errors of a model on labelled frames, and what its spread knows of them; exit code 2 where a limit is missed."""
+    from alfw.cli.qmfiles import settings
+    from alfw.steps.qm_folder import make_labeler
     from alfw.steps.validate import Limits, save_html, save_report
     from alfw.steps.validate import validate as run
     from alfw.steps.validation.testset import Reading
 
     reading = Reading(units, charge, multiplicity, energy_key, forces_key)
-    wanted = _physics(eos, relax, stability, md_ps, temperature or [300.0], walkers, starts, reading)
+    md = {"temperatures_K": tuple(temperature or [300.0]), "walkers": walkers, "time_ps": md_ps}
+    wanted = _physics(eos, relax, md if stability else None, starts, reading)
+    if wanted is not None and labeler is not None:
+        wanted = replace(wanted, labeler=make_labeler({"kind": labeler, **settings(set_ or [])}, Path())[1])
     if html is not None:
         private("alfw.io._plots", "report")  # whether it is installed is said now, not at the end
     with output.live():
@@ -137,28 +150,20 @@ def validate(
 
 
 def _physics(
-    eos: bool,
-    relax: bool,
-    stability: bool,
-    md_ps: float,
-    temperatures: Sequence[float],
-    walkers: int,
-    starts: str | None,
-    reading: Any,
+    eos: bool, relax: bool, md: Mapping[str, Any] | None, starts: str | None, reading: Reading
 ) -> Physics | None:
     """What is wanted beside errors."""
-    if not (eos or relax or stability):
+    if not (eos or relax or md):
         return None
     from alfw.steps.validation.physics import Physics, start_frames
     from alfw.steps.validation.relaxation import Relaxations
     from alfw.steps.validation.stability import Stability
 
-    md = Stability(temperatures_K=tuple(temperatures), walkers=walkers, time_ps=md_ps)
     return Physics(
         curves=eos,
         relaxations=Relaxations() if relax else None,
-        stability=md if stability else None,
-        starts=start_frames(starts, reading) if stability and starts else (),
+        stability=None if md is None else Stability(**md),
+        starts=start_frames(starts, reading) if md and starts else (),
     )
 
 

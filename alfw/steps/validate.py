@@ -135,7 +135,9 @@ def validate_potential(
             progress(f"predicting {done}/{of}")
 
     predicted = predict(potential, testset.references, tell)
-    parts = {name: predicted.region(name) for name in testset.regions}
+    whole = _region(predicted, coverage)
+    names = testset.regions
+    regions = {name: _region(predicted.region(name), coverage) for name in names} if len(names) > 1 else {}
     report = {
         "format": FORMAT,
         "alfw": __version__,
@@ -146,8 +148,8 @@ def validate_potential(
         "n_repeated": testset.n_repeated,
         "note": ONE_MEMBER if potential.members < 2 else None,
         "histogram_edges": HISTOGRAM_EDGES,
-        "all": _region(predicted, coverage),
-        "regions": {name: _region(part, coverage) for name, part in parts.items()},
+        "all": whole,
+        "regions": regions or dict.fromkeys(names, whole),
         "frames": frames_of(predicted),
     }
     return Validation(as_json(report), predicted)
