@@ -10,7 +10,18 @@ import pytest
 from ase.build import molecule
 
 from alfw.core.frame import Frame
-from alfw.core.metrics import bootstrap_upper, frame_force_mse, mae, rmse, summarise
+from alfw.core.metrics import (
+    HISTOGRAM_EDGES,
+    as_json,
+    bootstrap_interval,
+    bootstrap_upper,
+    distribution,
+    frame_force_mse,
+    mae,
+    rmse,
+    shifts,
+    summarise,
+)
 from alfw.core.records import Label, Labeled
 
 
@@ -76,3 +87,45 @@ def test_the_bound_covers() -> None:
     draws = rng.exponential(1.0, (200, 60))  # true mean square 1
     covered = np.mean([bootstrap_upper(np.column_stack([d, np.ones(60)]), seed=0) > 1.0 for d in draws])
     assert covered > 0.85
+
+
+def test_distribution_of_sizes_in_fixed_bins() -> None:
+    errors = np.r_[np.full(90, 0.02), np.full(9, -0.5), 1e9, 0.0, np.nan]
+    found = distribution(errors)
+    counts = np.array(found["histogram"])
+    assert counts.sum() == 101 and counts[0] == 1 and counts[-1] == 1
+    for value, number in ((0.02, 90), (0.5, 9)):
+        assert counts[np.searchsorted(HISTOGRAM_EDGES, value) - 1] == number
+    assert found["percentiles"]["50"] == 0.02
+    assert found["percentiles"].keys() == {"5", "25", "50", "75", "95", "99", "99.9"}
+    assert distribution(np.array([np.nan]))["histogram"] is None
+
+
+def test_shifts_need_two_frames() -> None:
+    assert shifts(np.array([1.0, 3.0, 7.0]), ["a", "a", "b"]) == {"a": 2.0}
+    assert shifts(np.empty(0), []) == {}
+
+
+def test_interval_lies_around_the_rmse_and_agrees_with_the_upper_bound() -> None:
+    pairs = np.c_[np.random.default_rng(0).chisquare(3, 400), np.full(400, 27)]
+    low, high = bootstrap_interval(pairs) or (math.nan, math.nan)
+    assert low < math.sqrt(pairs[:, 0].mean()) < high
+    assert high == bootstrap_upper(pairs, level=0.975)
+    assert bootstrap_interval(pairs[:4]) is None
+    assert bootstrap_interval([[math.nan, 3]] * 9) is None
+
+
+def test_resamples_at_once_or_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = np.c_[np.random.default_rng(0).chisquare(3, 50), np.full(50, 27)]
+    whole = bootstrap_upper(pairs)
+    monkeypatch.setattr("alfw.core.metrics.AT_ONCE", 700)
+    assert bootstrap_upper(pairs) == whole
+    monkeypatch.setattr("alfw.core.metrics.MOST_DRAWN", 1)
+    assert bootstrap_upper(pairs) == pytest.approx(whole, rel=0.1)
+
+
+def test_json_of_arrays_and_numbers_that_are_none() -> None:
+    value = {"a": np.array([1.0, np.nan]), 3: (np.int64(2), np.inf), "b": {"c": np.bool_(True)}}
+    found = as_json(value)
+    assert found == {"a": [1.0, None], "3": [2, None], "b": {"c": True}}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found

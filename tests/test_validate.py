@@ -259,3 +259,15 @@ def test_regions_folders_and_what_lies_beside(tmp_path):
     assert found.n_repeated == 2
     with pytest.raises(DataError, match="no such file"):
         read_testset([f"cold={folder}/*.traj"])
+
+
+def test_arrays_say_their_units_or_are_told_them(tmp_path):
+    water = shaken("H2O", 0)
+    arrays: dict[str, Any] = {"R": water.frame.positions[None], "Z": water.frame.numbers[None]}
+    arrays |= {"E": np.array([-2.0]), "F": np.zeros((1, 3, 3))}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match="without `units`"):
+        read_testset([str(tmp_path / "a.npz")])
+    found = read_testset([str(tmp_path / "a.npz")], Reading(units="hartree"))
+    assert found.references[0].item.label.energy == pytest.approx(-2 * 27.211386, abs=1e-4)
+    assert dict(found.taken) == {("E", "F"): 1}
