@@ -160,6 +160,14 @@ def test_a_trajectory_is_on_one_side(desk: Desk) -> None:
     assert moved == "moved 2 frames to the side of their trajectory: u to train (b.npz; train in a.npz)"
 
 
+def test_a_trajectory_is_where_a_duplicate_puts_it(desk: Desk) -> None:
+    items = waters(3, side="train", trajectory="t")
+    desk.write(a_npz=items, b_npz=[replace(items[1], side="test")])
+    report, [again] = desk.merged("a.npz", "b.npz", "-o", "o.npz")
+    assert (again.frame.id, again.side) == (items[1].frame.id, "test") and report["n_left_out"] == 2
+    assert report["notes"][0].endswith("t (a.npz; test in b.npz)")
+
+
 def test_a_test_frame_stays_one(desk: Desk) -> None:
     [item] = waters(1, side="train", trajectory=None)
     desk.write(a_npz=[item], b_npz=[replace(item, side="test")])
