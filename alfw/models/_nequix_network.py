@@ -139,7 +139,8 @@ class Program:
 @lru_cache(maxsize=16)
 def program(spec: Spec) -> Program:
     """The one Program of this Spec in this process."""
-    return Program(spec, spec.build(0))
+    shapes = eqx.filter_eval_shape(spec.build, 0)  # random weights would take seconds to compile
+    return Program(spec, jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype)), shapes))
 
 
 def readout_scale(spec: Spec, width: int) -> np.float32:
@@ -220,7 +221,7 @@ def save(
     if heads is not None:
         header |= {HEADS: len(heads)}
     if path.suffix == ".pt":
-        _torch().save_model(path, network, header, heads)
+        private("alfw.models._nequix_torch", "torch").save_model(path, network, header, heads)
         return
     save_model(str(path), network, header)
     if heads is not None:
@@ -253,9 +254,9 @@ def load(path: Path) -> Weights:
         with open(path, "rb") as file:
             file.readline()
             if path.suffix == ".pt":
-                network, heads = _torch().read(file, template)
+                network, heads = private("alfw.models._nequix_torch", "torch").read(file, template)
             else:
-                network = eqx.tree_deserialise_leaves(file, template)
+                network = eqx.tree_deserialise_leaves(file, template, _leaf)
                 heads = np.load(file, allow_pickle=False) if HEADS in header else None
     except AlfwError:
         raise
@@ -270,14 +271,17 @@ def load(path: Path) -> Weights:
     return Weights(spec, program(spec).arrays(network), reference, heads)
 
 
+def _leaf(file: Any, like: Any) -> Any:
+    """One array of a ``.nqx``, put on the device as it is; `jax.numpy.load` compiles a copy for each shape."""
+    if eqx.is_array(like):
+        return jax.device_put(np.load(file, allow_pickle=False))
+    return eqx.default_deserialise_filter_spec(file, like)
+
+
 def different(one: Weights, other: Weights) -> list[str]:
     """Keys of the headers of two files that have to be the same in one ensemble, but are not."""
     keys = [key for key, value in asdict(one.spec).items() if asdict(other.spec)[key] != value]
     return keys + ["atom_energies"] * (one.reference != other.reference)
-
-
-def _torch() -> Any:
-    return private("alfw.models._nequix_torch", "torch")
 
 
 def with_readout(params: Params, weights: NDArray[np.float64]) -> Params:

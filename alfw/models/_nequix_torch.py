@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 from alfw.core.errors import TrainingError
 from alfw.models._nequix_network import HEADS
 
+ZIP = b"PK\x03\x04"  # how a file of torch begins
+TRUST = "alfw convert checkpoint --trust reads arrays and plain types from a pickle, nothing else"
 Slots = dict[str, tuple[jax.Array, ...]]
 
 
@@ -41,7 +44,7 @@ def save_model(
     try:
         check_twin(network)
     except ValueError as error:
-        raise TrainingError(f"{path}: cannot be written for torch: {error}") from None
+        raise TrainingError(f"cannot be written as .pt: {error}") from None
     state = {
         name: torch.from_numpy(np.array(_tensor(name, parts), np.float32))
         for name, parts in _slots(network).items()
@@ -91,14 +94,14 @@ def check_twin(network: Nequix) -> None:
 
 def _state(data: bytes) -> dict[str, NDArray[Any]]:
     """The tensors of a torch file, by name."""
+    if not data.startswith(ZIP):
+        raise ValueError(f"no file of torch follows its header: it is damaged, or a pickle; {TRUST}")
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        what = " ".join(str(error).split("\n\n")[0].split())[:160]
-        raise ValueError(
-            f"it holds more than tensors, or is damaged, and is not read ({what}); alfw convert checkpoint --trust"
-            " reads arrays and plain types from a pickle, nothing else"
-        ) from None
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"holds more than tensors ({named[1]})" if named else "is damaged, or holds more than tensors"
+        raise ValueError(f"it {what} and is not read; {TRUST}") from None
     if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
         raise ValueError("it is not a dictionary of tensors")
     return {str(name): tensor.detach().numpy() for name, tensor in found.items()}
