@@ -166,6 +166,7 @@ def test_files_of_the_seed(files: Any) -> None:
         ({"E": np.zeros(2)}, {}, "E has 2 rows, but R and Z have 3"),
         ({"F": np.zeros((3, 4, 3))}, {}, r"F is \(3, 4, 3\), but 3 atoms a row"),
         ({"R": np.zeros((3, 4, 3))}, {}, "R .* and Z .* do not fit"),
+        ({"E": np.array([-1.0, None, -1.0])}, {}, "E or F are pickled objects, which alfw never reads"),
         ({"E": np.full(3, np.nan)}, {}, "frame 0: energy or forces are not finite"),
         (
             {"units": '{"R": "Bohr", "E": "eV"}'},

@@ -204,6 +204,13 @@ def test_another_process_there(shell: Shell) -> None:
     train(shell)
 
 
+def test_what_failed_at_once_does_not_stand_in_the_way(shell: Shell) -> None:
+    wrong = ["train", *FREE, "--train", "data.extxyz", "-o", "m", "--set", "train_command=exit-1"]
+    wrong += ["--set", "weights_option=path"]
+    assert "cannot start 'exit-1'" in shell.here(*wrong, code=1).err
+    assert not train(shell)["already_trained"]
+
+
 def killed(shell: Shell, times: int, arguments: Sequence[str]) -> None:
     (shell.folder / "killed.py").write_text(KILLED)
     done = subprocess.run(

@@ -124,7 +124,8 @@ def _check(job: Job, force: bool) -> None:
         unfinished = None
     if unfinished == asked:
         return
-    if unfinished is not None and not force:
+    begun = any(job.work.glob(f"member_*/{DONE}")) or any(job.work.glob("member_*/state.npz"))
+    if unfinished is not None and begun and not force:
         raise ConfigError(
             f"{job.folder}: an unfinished training there differs in {_difference(unfinished, asked)}: the same"
             " command as before continues it, --force starts anew"
