@@ -26,15 +26,16 @@ def atom_energies(case: Case, potential: JaxPotential) -> Iterator[str]:
         return
     compiled = jax.jit(f)
     members = [jax.tree.map(lambda x, k=k: x[k], params) for k in range(potential.members)]
-    for i, frame in enumerate(case.frames):
+    for i in _few(case):
+        frame = case.frames[i]
         pair = [frame, _shaken(frame)]
-        said = potential.predict(pair).energy
-        sums = [[_sum(compiled(m, *graph(potential, g))) for g in pair] for m in members]
-        rest = said - np.array(sums)
+        room = max(len(neighbours(each, potential.cutoff_A)) for each in pair) + PADDING
+        graphs = [graph(potential, each, room) for each in pair]
+        sums = [[_sum(compiled(member, *each)) for each in graphs] for member in members]
+        rest = potential.predict(pair).energy - np.array(sums)
         what, allowed = f"{frame.formula}: predict less the sum over atoms", 2 * case.energy_allowed(i)
         yield from off(what, rest, np.full_like(rest, rest[0, 0]), allowed, "eV")
-        plain = np.asarray(compiled(members[0], *graph(potential, frame)))
-        padded = np.asarray(compiled(members[0], *graph(potential, frame, PADDING)))
+        padded, plain = (np.asarray(compiled(members[0], *g)) for g in (graphs[0], graph(potential, frame)))
         beyond = f"{frame.formula}: energies with edges beyond the cutoff"
         yield from off(beyond, padded, plain, case.force_allowed(i), "eV")
 
@@ -44,23 +45,29 @@ def spread(case: Case, potential: HasSpread) -> Iterator[str]:
     f, params = potential.atom_spread_function()
     one, of_members = potential.atom_energy_function()
     compiled, compiled_one = jax.jit(f), jax.jit(one)
-    for i, frame in enumerate(case.frames):
-        edges = graph(potential, frame)
+    for i in _few(case):
+        edges, formula = graph(potential, case.frames[i]), case.frames[i].formula
         mean, members = (np.asarray(x, np.float64) for x in compiled(params, *edges))
         allowed = case.force_allowed(i)
-        yield from off(f"{frame.formula}: mean over the members", members.mean(0), mean, allowed, "eV")
+        yield from off(f"{formula}: mean over the members", members.mean(0), mean, allowed, "eV")
         for k in range(potential.members):
             alone = compiled_one(jax.tree.map(lambda x, k=k: x[k], of_members), *edges)
-            yield from off(f"{frame.formula}: member {k}", members[k], np.asarray(alone), allowed, "eV")
+            yield from off(f"{formula}: member {k}", members[k], np.asarray(alone), allowed, "eV")
 
 
-def graph(potential: JaxPotential, frame: Frame, padding: int = 0) -> Graph:
-    """Vectors, species, senders, receivers of a frame, and `padding` edges beyond the cutoff."""
+def _few(case: Case) -> list[int]:
+    """A molecule and a crystal, where there are: each frame is compiled anew."""
+    return list({case.frames[i].periodic: i for i in reversed(range(len(case.frames)))}.values())
+
+
+def graph(potential: JaxPotential, frame: Frame, room: int | None = None) -> Graph:
+    """Vectors, species, senders, receivers of a frame; filled up to `room` with edges beyond the cutoff."""
     edges = neighbours(frame, potential.cutoff_A)
     vectors = edges.vectors(frame.positions, frame.cell)
     species = np.searchsorted(potential.species, frame.numbers).astype(np.int32)
-    beyond = np.tile([[2.0 * potential.cutoff_A, 0.0, 0.0]], (padding, 1))
-    pad = np.zeros(padding, np.int32)
+    more = 0 if room is None else room - len(edges)
+    beyond = np.tile([[2.0 * potential.cutoff_A, 0.0, 0.0]], (more, 1))
+    pad = np.zeros(more, np.int32)
     return (
         np.r_[vectors, beyond].astype(np.float32),
         species,

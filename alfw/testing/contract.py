@@ -156,12 +156,12 @@ def check_potential(potential: Potential, frames: Sequence[Frame], *, rtol: floa
 
 
 def _frames(data: TrainingData) -> list[Frame]:
-    """A molecule and a crystal or so, of different sizes: few, since each costs a hundred predictions."""
+    """Two molecules and a crystal at most, of different formulas: each costs a hundred predictions."""
     chosen: dict[tuple[str, bool], Frame] = {}
     for item in [*data.valid, *data.train]:
         chosen.setdefault((item.frame.formula, item.frame.periodic), item.frame)
     crystals = [frame for frame in chosen.values() if frame.periodic][:1]
-    molecules = [frame for frame in chosen.values() if not frame.periodic][: 3 - len(crystals)]
+    molecules = [frame for frame in chosen.values() if not frame.periodic][:2]
     if not chosen:
         raise TrainingError("no labelled frames to check the model on")
     return [snapped(frame) for frame in [*molecules, *crystals]]
