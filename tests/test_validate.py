@@ -259,6 +259,8 @@ def test_regions_folders_and_what_lies_beside(tmp_path):
     assert found.n_repeated == 2
     with pytest.raises(DataError, match="no such file"):
         read_testset([f"cold={folder}/*.traj"])
+    with pytest.raises(DataError, match="'all' is what all regions together are called"):
+        read_testset([f"all={folder}"])
 
 
 def test_arrays_say_their_units_or_are_told_them(tmp_path):

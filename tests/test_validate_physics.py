@@ -72,6 +72,9 @@ def test_the_reference_can_be_asked_itself(shell):
 def test_nothing_to_make_a_curve_of_is_said(shell):
     said = shell.here("validate", "model", "--testset", "shaken.extxyz", "--eos")
     assert "curves: no crystal of the test set is there at five volumes or more" in said.out
+    said = shell.here("validate", "model", "--testset", "shaken.extxyz", "--relax", "--html", "r.html")
+    assert "relaxations: no frame of the test set is a minimum" in said.out
+    assert "is a minimum of the reference" in (shell.folder / "r.html").read_text()
     line = shell.here(
         "validate", "model", "--testset", "shaken.extxyz", "--eos", "--labeler", "nobody", code=1
     ).line

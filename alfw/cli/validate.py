@@ -224,7 +224,9 @@ def _physics_lines(report: dict[str, Any]) -> list[str]:
         found = report["relaxations"]
         counts = f"{found['n_minima']} minima, {found['n_relaxed']} relaxed, {found['n_converged']} converged"
         rmsd = (found.get("rmsd_A") or {}).get("median")
-        lines.append(f"relaxations: {counts}, median RMSD {_cell(rmsd, '.3f', 1)} Å")
+        none = "no frame of the test set is a minimum of the reference, by its forces"
+        numbers = f"{counts}, median RMSD {_cell(rmsd, '.3f', 1)} Å"
+        lines.append(f"relaxations: {numbers if found['n_minima'] else none}")
     for found in report.get("stability", {}).get("temperatures", []):
         failed = f"{found['n_failed']} of {found['n_walkers']} walkers failed"
         lines.append(f"stability at {found['temperature_K']:g} K: {failed}, median {found['median_text']}")

@@ -119,8 +119,9 @@ def _spread(plots: Any, report: Mapping[str, Any], predicted: Predicted) -> Iter
             forces["reliability"], forces["reliability_scaled"], forces["scale"]
         )
         caption = (
-            "How often force components lie inside the central intervals of a normal distribution. Below the diagonal"
-            " the spread promises too much. Blue: scaled on one half of the frames, tested on the other."
+            "How often errors of force components lie inside the central intervals of a normal distribution. Below the"
+            " diagonal they are larger than the spread says. Blue: scaled on one half of the frames, tested on the"
+            " other."
         )
         yield Picture("spread", "reliability", drawn, caption)
 

@@ -15,6 +15,7 @@ from alfw.io.imported import Imported
 from alfw.io.references import ReferenceKeys
 
 UNNAMED = "test"  # the region of files without a name
+POOLED = "all"
 ARRAYS = ("E", "F")  # in NPZ and HDF5 files
 # What lies beside structures in a folder and is none.
 BESIDE = frozenset({".json", ".md", ".txt", ".log", ".yaml", ".yml", ".csv", ".html", ".png"})
@@ -133,6 +134,8 @@ def _named(text: str) -> tuple[str, str]:
     match = re.fullmatch(r"([\w.+-]+)=(.+)", text)
     if match is None or Path(text).expanduser().exists():
         return UNNAMED, text
+    if match[1] == POOLED:
+        raise DataError(f"{text}: {POOLED!r} is what all regions together are called; choose another name")
     return match[1], match[2]
 
 
