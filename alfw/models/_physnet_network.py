@@ -12,6 +12,7 @@ O. T. Unke, H. Maennel, arXiv:2401.07595 (e3x).
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -194,15 +195,23 @@ class Networks:
         The mixing weights: of the Coulomb energy 0.1, as in the seed's trainer; of the distributed charges in mixed
         dipoles and potentials the logistic function of the number, so ½.
         """
-        vectors, index = jnp.ones((2, 3)), jnp.array([0, 1])
-        species = jnp.zeros(2, jnp.int32)
-        one, two = jax.random.split(jax.random.key(seed))
         with foreign_code():
-            return {
-                "physnet": jax.jit(self.physnet.init)(one, vectors, species, index, index[::-1]),
-                "dcmnet": jax.jit(self.dcmnet.init)(two, jnp.zeros(2), vectors, species, index, index[::-1]),
-                "mixing": {"coulomb": jnp.float32(0.1), "dipole": jnp.float32(0.0), "esp": jnp.float32(0.0)},
-            }
+            return self._random(jax.random.key(seed))
+
+    @cached_property
+    def _random(self) -> Callable[[Array], Any]:
+        """The compiled function of a random key, which `build` calls."""
+        vectors, index, species = jnp.ones((2, 3)), jnp.array([0, 1]), jnp.zeros(2, jnp.int32)
+        edges = vectors, species, index, index[::-1]
+
+        @jax.jit
+        def random(key: Array) -> Any:
+            one, two = jax.random.split(key)
+            mixing = {"coulomb": jnp.float32(0.1), "dipole": jnp.float32(0.0), "esp": jnp.float32(0.0)}
+            physnet, dcmnet = self.physnet.init(one, *edges), self.dcmnet.init(two, jnp.zeros(2), *edges)
+            return {"physnet": physnet, "dcmnet": dcmnet, "mixing": mixing}
+
+        return random
 
     def _physnet(self, params: Any, *edges: Array) -> tuple[Array, Array, Array]:
         return self.physnet.apply(params["physnet"], *edges)  # type: ignore[return-value]

@@ -104,7 +104,7 @@ def train(
         params = first_weights(nets, training, reference, seed, start)
         size = model.training.batch_size
         steps = model.training.epochs * -(-arrays.n_train // size)
-        run = machine(nets, model.training)
+        run = machine(nets, model.training.model_copy(update={"epochs": 1}))  # one for any number of them
         job = Job(run, arrays, steps, size, seed, workdir / STATE, progress, keep)
         try:
             params = fit(job, params)
