@@ -188,7 +188,7 @@ class Prediction:
         None where a frame is not periodic, or altogether where the model has no stress.
     dipole : (K, B, 3) float64 or None, e·Å
     features : B × (n, D) float32, or None
-        Per-atom features for selection.
+        Per-atom features, of a model that has them anyway; `HasFeatures.features` computes them where they are wanted.
     """
 
     energy: Float

@@ -58,6 +58,25 @@ def device(kind: Literal["cpu", "gpu"]) -> jax.Device:
 
 
 @contextmanager
+def use_device(kind: Literal["cpu", "gpu"]) -> Iterator[None]:
+    """Run on the first device of this kind.
+
+    Where JAX does so anyway nothing is set: what it compiles would not serve outside.
+
+    Raises
+    ------
+    TrainingError
+        JAX has none.
+    """
+    wanted = device(kind)
+    if wanted == jax.local_devices()[0]:
+        yield
+        return
+    with jax.default_device(wanted):
+        yield
+
+
+@contextmanager
 def foreign_code() -> Iterator[None]:
     """Trace code of other libraries (nequix, e3nn, optax) under JAX's own promotion rules."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alfw.core.neighbours import neighbours
 from alfw.core.records import Labeled
 from alfw.core.reference import reference_sums
-from alfw.models.graphs import Graphs, Shape, atom_bucket, bucket, species_index, stack
+from alfw.models.graphs import Graphs, Shape, atom_bucket, edge_room, species_index, stack
 
 Array = NDArray[np.float32]
 
@@ -85,7 +85,8 @@ def dataset(
     frames = [item.frame for item in items]
     kinds = species_index(frames, species)
     edges = [neighbours(frame, cutoff_A) for frame in frames]
-    shape = Shape(len(items), atom_bucket(max(map(len, frames))), bucket(max(map(len, edges))))
+    room = edge_room(frames, max(map(len, edges)))
+    shape = Shape(len(items), atom_bucket(max(map(len, frames))), room)
     graphs = stack(frames, edges, kinds, shape, cutoff_A)
     energy = np.array([item.label.energy for item in items]) - reference_sums(frames, reference)
     return Dataset(Batch(graphs, _targets(items, energy, shape)), len(train), len(valid))

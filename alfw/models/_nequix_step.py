@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from nequix.model import weight_decay_mask
+from numpy.typing import NDArray
 
 from alfw.models._jax import foreign_code
 from alfw.models._nequix_data import Batch
@@ -101,9 +102,110 @@ def residuals(program: Program, params: Params, batch: Batch, stress: bool) -> R
     )
 
 
+def learning_rates(options: NequixTraining, first: int, count: int) -> NDArray[np.float32]:
+    """(count,) float32: rates of the steps from `first` on: a linear warm-up, then a cosine.
+
+    Source: doi:10.48550/arXiv.1608.03983, eq. 5, without restarts.
+    """
+    k = np.arange(first, first + count, dtype=np.float64)
+    rise = int(options.warmup_fraction * options.steps)
+    fall = max(options.steps, 2) - rise
+    warm = WARMUP_START + (1.0 - WARMUP_START) * k / max(rise, 1)
+    cosine = 0.5 * (1.0 + np.cos(np.pi * np.clip((k - rise) / fall, 0.0, 1.0)))
+    share = np.where(k < rise, warm, FINAL_LR + (1.0 - FINAL_LR) * cosine)
+    return (options.learning_rate * share).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """The compiled functions for one network and one loss; they serve every member, every round and every schedule.
+
+    Attributes
+    ----------
+    program : Program
+    options : NequixTraining
+        As `code` gives them: only what the functions contain.
+    """
+
+    program: Program
+    options: NequixTraining
+
+    @cached_property
+    def optimiser(self) -> optax.GradientTransformation:
+        """AdamW with clipping, but for the learning rate; Nequix's mask says which weights decay."""
+        o = self.options
+        decay = optax.add_decayed_weights(o.weight_decay, weight_decay_mask)
+        return optax.chain(optax.clip_by_global_norm(o.clip_norm), optax.scale_by_adam(), decay)
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """The loss of `NequixTraining`."""
+        o, targets = self.options, batch.targets
+        d = residuals(self.program, params, batch, o.stress_weight > 0)
+        energy = (jnp.abs(d.energy) / targets.atoms).mean()
+        force = norm(d.forces, -1).sum() / jnp.maximum(targets.free.sum(), 1.0)
+        stress = (norm(d.virial, (1, 2)) / targets.atoms).sum() / jnp.maximum(targets.has_virial.sum(), 1.0)
+        return o.energy_weight * energy + o.force_weight * force + o.stress_weight * stress
+
+    def _step(self, state: State, batch: Batch, rate: Array) -> tuple[State, Array]:
+        loss, gradient = jax.value_and_grad(self.loss)(state.params, batch)
+        with foreign_code():
+            updates, optimiser = self.optimiser.update(gradient, state.optimiser, state.params)
+            params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
+        k = state.step.astype(jnp.float32)
+        decay = jnp.minimum(self.options.ema_decay, (1.0 + k) / (10.0 + k))
+        average = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, state.average, params)
+        return State(params, optimiser, average, state.step + 1), loss
+
+    @cached_property
+    def advance(self) -> Callable[..., tuple[State, Array]]:
+        """``f(state, batches, rates (CHUNK,), count) -> (state, mean loss)``: the first `count` of CHUNK steps."""
+
+        def advance(state: State, batches: Batch, rates: Array, count: Array) -> tuple[State, Array]:
+            def body(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
+                state, loss = self._step(carry[0], jax.tree.map(lambda x: x[i], batches), rates[i])
+                return state, carry[1] + loss
+
+            state, total = jax.lax.fori_loop(0, count, body, (state, jnp.zeros((), jnp.float32)))
+            return state, total / count.astype(jnp.float32)
+
+        return jax.jit(advance)
+
+    @cached_property
+    def errors(self) -> Callable[..., ErrorSums]:
+        """``f(params, batch, weight) -> ErrorSums``, see `Trainer.errors`."""
+
+        def errors(params: Params, batch: Batch, weight: Array) -> ErrorSums:
+            o, targets = self.options, batch.targets
+            d = residuals(self.program, params, batch, o.stress_weight > 0)
+            free = targets.free.sum(1)
+            energy = d.energy / targets.atoms
+            loss = (
+                o.energy_weight * jnp.abs(energy) + o.stress_weight * norm(d.virial, (1, 2)) / targets.atoms
+            )
+            loss += o.force_weight * norm(d.forces, -1).sum(1) / jnp.maximum(free, 1.0)
+            sums = (jnp.ones_like(weight), loss, (d.forces**2).sum((1, 2)), 3.0 * free, energy**2)
+            return ErrorSums(*((weight * x).sum() for x in sums))
+
+        return jax.jit(errors)
+
+
+# What a compiled step contains; all else is the host's business, or an argument.
+IN_CODE = ("weight_decay", "clip_norm", "energy_weight", "force_weight", "stress_weight", "ema_decay")
+
+
+def code(program: Program, options: NequixTraining) -> Code:
+    """The one Code of this network and the loss of these options in this process."""
+    return _code(program, NequixTraining(**{name: getattr(options, name) for name in IN_CODE}))
+
+
+@lru_cache(maxsize=16)
+def _code(program: Program, options: NequixTraining) -> Code:
+    return Code(program, options)
+
+
 @dataclass(frozen=True, eq=False)
 class Trainer:
-    """The compiled functions for one network and one set of options; they serve every member and every round.
+    """Steps of one training.
 
     Attributes
     ----------
@@ -120,83 +222,27 @@ class Trainer:
         return self.options.batch_size
 
     @cached_property
-    def optimiser(self) -> optax.GradientTransformation:
-        """AdamW with clipping, warm-up and a cosine; Nequix's mask says which weights decay."""
-        o = self.options
-        schedule = optax.warmup_cosine_decay_schedule(
-            init_value=WARMUP_START * o.learning_rate,
-            peak_value=o.learning_rate,
-            warmup_steps=int(o.warmup_fraction * o.steps),
-            decay_steps=max(o.steps, 2),
-            end_value=FINAL_LR * o.learning_rate,
-        )
-        adamw = optax.adamw(schedule, weight_decay=o.weight_decay, mask=weight_decay_mask)
-        return optax.chain(optax.clip_by_global_norm(o.clip_norm), adamw)
+    def code(self) -> Code:
+        """What is compiled."""
+        return code(self.program, self.options)
 
     def begin(self, params: Params) -> State:
         """The state before the first step."""
         with foreign_code():
-            return State(params, self.optimiser.init(params), params, jnp.zeros((), jnp.int32))
+            return State(params, self.code.optimiser.init(params), params, jnp.zeros((), jnp.int32))
 
-    def loss(self, params: Params, batch: Batch) -> Array:
-        """The loss of `NequixTraining`."""
-        o, targets = self.options, batch.targets
-        d = residuals(self.program, params, batch, o.stress_weight > 0)
-        energy = (jnp.abs(d.energy) / targets.atoms).mean()
-        force = norm(d.forces, -1).sum() / jnp.maximum(targets.free.sum(), 1.0)
-        stress = (norm(d.virial, (1, 2)) / targets.atoms).sum() / jnp.maximum(targets.has_virial.sum(), 1.0)
-        return o.energy_weight * energy + o.force_weight * force + o.stress_weight * stress
-
-    def _step(self, state: State, batch: Batch) -> tuple[State, Array]:
-        loss, gradient = jax.value_and_grad(self.loss)(state.params, batch)
-        with foreign_code():
-            updates, optimiser = self.optimiser.update(gradient, state.optimiser, state.params)
-            params = optax.apply_updates(state.params, updates)
-        k = state.step.astype(jnp.float32)
-        decay = jnp.minimum(self.options.ema_decay, (1.0 + k) / (10.0 + k))
-        average = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, state.average, params)
-        return State(params, optimiser, average, state.step + 1), loss
-
-    @cached_property
-    def advance(self) -> Callable[[State, Batch, int], tuple[State, Array]]:
-        """``f(state, batches, count) -> (state, mean loss)``: `count` steps on the first of CHUNK stacked batches."""
-
-        def advance(state: State, batches: Batch, count: Array) -> tuple[State, Array]:
-            def body(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
-                state, loss = self._step(carry[0], jax.tree.map(lambda x: x[i], batches))
-                return state, carry[1] + loss
-
-            state, total = jax.lax.fori_loop(0, count, body, (state, jnp.zeros((), jnp.float32)))
-            return state, total / count.astype(jnp.float32)
-
-        compiled = jax.jit(advance)
-        return lambda state, batches, count: compiled(
-            state, jax.tree.map(jnp.asarray, batches), jnp.int32(count)
+    def advance(self, state: State, batches: Batch, count: int) -> tuple[State, Array]:
+        """State and mean loss after `count` steps on the first of CHUNK stacked batches."""
+        rates = learning_rates(self.options, int(state.step), CHUNK)
+        return self.code.advance(
+            state, jax.tree.map(jnp.asarray, batches), jnp.asarray(rates), jnp.int32(count)
         )
 
-    @cached_property
-    def errors(self) -> Callable[[Params, Batch, Any], tuple[Array, ...]]:
-        """``f(params, batch, weight) -> ErrorSums``; `weight` (B,) is 1 for frames that count and 0 for others."""
-
-        def errors(params: Params, batch: Batch, weight: Array) -> ErrorSums:
-            o, targets = self.options, batch.targets
-            d = residuals(self.program, params, batch, o.stress_weight > 0)
-            free = targets.free.sum(1)
-            energy = d.energy / targets.atoms
-            loss = (
-                o.energy_weight * jnp.abs(energy) + o.stress_weight * norm(d.virial, (1, 2)) / targets.atoms
-            )
-            loss += o.force_weight * norm(d.forces, -1).sum(1) / jnp.maximum(free, 1.0)
-            sums = (jnp.ones_like(weight), loss, (d.forces**2).sum((1, 2)), 3.0 * free, energy**2)
-            return ErrorSums(*((weight * x).sum() for x in sums))
-
-        compiled = jax.jit(errors)
-        return lambda params, batch, weight: compiled(
-            params, jax.tree.map(jnp.asarray, batch), jnp.asarray(weight)
-        )
+    def errors(self, params: Params, batch: Batch, weight: NDArray[np.float32]) -> ErrorSums:
+        """Sums over a batch; `weight` (B,) is 1 for frames that count and 0 for others."""
+        return self.code.errors(params, jax.tree.map(jnp.asarray, batch), jnp.asarray(weight))
 
 
-@lru_cache(maxsize=16)
 def trainer(program: Program, options: NequixTraining) -> Trainer:
-    """The one Trainer of this network and these options in this process."""
+    """The steps of a training with these options; what it compiles, it shares with all others in this process."""
     return Trainer(program, options)

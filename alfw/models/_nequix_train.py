@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from alfw.core.errors import TrainingError
 from alfw.core.ids import derive_seed
 from alfw.core.records import Resources, TrainingData
 from alfw.models import _resume as resume
-from alfw.models._jax import device, use_compilation_cache
+from alfw.models._jax import use_compilation_cache, use_device
 from alfw.models._nequix_data import Dataset, dataset
 from alfw.models._nequix_heads import heads
 from alfw.models._nequix_network import Params, Spec, program, save
@@ -101,7 +100,7 @@ def train(
     model = with_rate(model, statistics)
     workdir.mkdir(parents=True, exist_ok=True)
     spec, reference = spec_of(model, statistics, start), reference_of(statistics)
-    with jax.default_device(device(resources.device)):
+    with use_device(resources.device):
         job = _job(model, data, spec, reference, seed, start, workdir / STATE, progress, keep)
         try:
             kept = fit(job, first_weights(model, spec, start, seed))
