@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +30,7 @@ COLUMNS = (
     ("F MAE", "force_mae_eV_per_A", ".4f", 1),
     ("E RMSE", "energy_rmse_eV_per_atom", ".2f", 1000),
     ("E MAE", "energy_mae_eV_per_atom", ".2f", 1000),
+    ("E RMSE*", "energy_shift_removed.rmse_eV_per_atom", ".2f", 1000),
 )
 Models = Annotated[
     list[Path], typer.Argument(help="A folder with ensemble.json, or files of members.", metavar="MODEL...")
@@ -177,10 +180,12 @@ def _show(report: dict[str, Any]) -> None:
     several = len(report["regions"]) > 1
     rows = [*report["regions"].items(), *([("all", report["all"])] if several else [])]
     for name, region in rows:
-        cells = [_cell(region[key], spec, factor) for _, key, spec, factor in COLUMNS]
+        cells = [
+            _cell(reduce(getitem, key.split("."), region), spec, factor) for _, key, spec, factor in COLUMNS
+        ]
         table.add_row(name, *cells, *(_spread_cells(report, name, region) if spread else ()))
     output.out.print(table)
-    legend = "forces per component in eV/Å, energies in meV/atom"
+    legend = "forces per component in eV/Å, energies in meV/atom (*: without a constant for each composition)"
     if spread:
         bound = report["all"]["spread"]["conformal"]
         factor = _cell(bound["factor"], ".3g", 1)
