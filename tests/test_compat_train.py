@@ -214,6 +214,32 @@ def test_restart_and_flags_without_effect(
 
 
 @pytest.mark.slow
+def test_alfw_train_makes_the_same_weights(seed: Path, trained: Typed) -> None:
+    files, _, _ = TRAINER.partition(" --epochs")
+    options = [word for name, value in zip(*[iter(shlex.split(SMALL))] * 2, strict=True)
+               for word in ("--set", f"{name.strip('-').replace('-', '_')}={value}")]  # fmt: skip
+    source = ["--set", "dipole_source=physnet", "--set", "training.dipole_loss_sources=[physnet]"]
+    more = [
+        "--epochs",
+        2,
+        "--batch-size",
+        100,
+        "--members",
+        1,
+        "--seed",
+        42,
+        "--units",
+        "eV",
+        "--name",
+        "same",
+    ]
+    report = Shell(seed).json("train", "--model", "physnet", *shlex.split(files), *options, *source, *more)
+    assert report["n_esp"] == {"train": 12, "valid": 4} and report["folder"] == "same"
+    before = read_ensemble(seed / NAMED)[1]["members"]
+    assert [entry["sha256"] for entry in report["members"]] == [entry["sha256"] for entry in before]
+
+
+@pytest.mark.slow
 def test_plots(seed: Path, trained: Typed, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     typed = run(trainer, seed, f"{TRAINER}{SMALL} --plot-results --plot-esp-examples 1", capsys)
