@@ -41,18 +41,18 @@ def atom_energies(case: Case, potential: JaxPotential) -> Iterator[str]:
 
 
 def spread(case: Case, potential: HasSpread) -> Iterator[str]:
-    """Its members are those of `atom_energy_function`, and its mean is theirs."""
+    """Its deviations sum to zero, and with its mean they are the members of `atom_energy_function`."""
     f, params = potential.atom_spread_function()
     one, of_members = potential.atom_energy_function()
     compiled, compiled_one = jax.jit(f), jax.jit(one)
     for i in _few(case):
         edges, formula = graph(potential, case.frames[i]), case.frames[i].formula
-        mean, members = (np.asarray(x, np.float64) for x in compiled(params, *edges))
+        mean, deviations = (np.asarray(x, np.float64) for x in compiled(params, *edges))
         allowed = case.force_allowed(i)
-        yield from off(f"{formula}: mean over the members", members.mean(0), mean, allowed, "eV")
+        yield from off(f"{formula}: mean deviation", deviations.mean(0), np.zeros_like(mean), allowed, "eV")
         for k in range(potential.members):
             alone = compiled_one(jax.tree.map(lambda x, k=k: x[k], of_members), *edges)
-            yield from off(f"{formula}: member {k}", members[k], np.asarray(alone), allowed, "eV")
+            yield from off(f"{formula}: member {k}", mean + deviations[k], np.asarray(alone), allowed, "eV")
 
 
 def _few(case: Case) -> list[int]:

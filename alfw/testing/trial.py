@@ -82,18 +82,19 @@ class Trial:
 
 
 def options(trial: Trial) -> Iterator[str]:
-    """The options are JSON and make the same model again; they cannot be changed, and no unknown one is taken."""
+    """The options given are JSON and make the same model again; they cannot be changed, and no unknown one is taken."""
     model: Any = trial.model
     try:
-        given = json.loads(json.dumps(model.model_dump(mode="json")))
+        given = json.loads(json.dumps(model.model_dump(mode="json", exclude_unset=True)))
     except (AttributeError, TypeError, ValueError) as error:
         yield f"the options are not JSON: {error}"
         return
     if type(model)(**given) != model:
         yield "a model made of its own options is another one"
-    if given.get("kind") != model.kind:
-        yield f"kind {model.kind!r} is not among its options"
-    foreign = set(model.execution_only) - set(given)
+    fields = set(type(model).model_fields)
+    if "kind" not in fields:
+        yield "`kind` is not among its options"
+    foreign = set(model.execution_only) - fields
     if foreign:
         yield f"execution_only names no option: {', '.join(sorted(foreign))}"
     for words, change in (
