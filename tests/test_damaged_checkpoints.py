@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from alfw.core.errors import TrainingError
+from alfw.core.errors import PluginError, TrainingError
 from alfw.core.ids import sha256
 from alfw.models._nequix_network import load, program, save
 from alfw.models.ensemble import load_models, read_ensemble, write_ensemble
@@ -99,6 +100,26 @@ def test_one_byte_of_a_member_is_found_by_its_sha256(nqx: Path, tmp_path: Path) 
     assert stated[:12] in refused(lambda: read_ensemble(tmp_path / "e"), member)
     member.write_bytes(data)
     assert load_models([tmp_path / "e"]).members == 2
+
+
+def test_one_byte_of_a_file_with_checksums_is_found_without_ensemble(
+    pt: Path, npz: Path, tmp_path: Path
+) -> None:
+    for weights in (pt, npz):
+        data, path = weights.read_bytes(), tmp_path / weights.name
+        place = len(data) // 2 if weights is npz else data.index(b"readout.weight") - 200
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        refused(lambda path=path: load_models([path]), path)
+
+
+def test_where_torch_is_missing_the_line_that_installs_it_is_said(
+    nqx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "alfw.models._nequix_torch", raising=False)
+    (tmp_path / "member.pt").write_bytes(nqx.read_bytes())
+    with pytest.raises(PluginError, match="needs the package 'torch': make torch, or: pip install torch"):
+        load_models([tmp_path / "member.pt"])
 
 
 def test_weights_that_are_no_numbers_are_refused(nqx: Path, tmp_path: Path) -> None:

@@ -216,6 +216,7 @@ def test_a_pt_of_another_network_than_its_header_is_refused(tmp_path: Path) -> N
             load(small)
 
 
+@pytest.mark.slow  # it trains
 def test_a_campaign_starts_from_weights_of_torch(tmp_path: Path) -> None:
     made(tmp_path / "start.pt")
     options = NequixModel.with_files({"kind": "nequix", "start_from": "start.pt", "members": 1}, tmp_path)

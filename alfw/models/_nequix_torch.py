@@ -11,6 +11,7 @@ import io
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -96,6 +97,9 @@ def _state(data: bytes) -> dict[str, NDArray[Any]]:
     """The tensors of a torch file, by name."""
     if not data.startswith(ZIP):
         raise ValueError(f"no file of torch follows its header: it is damaged, or a pickle; {TRUST}")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch does not look at the checksums that it writes
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"it is damaged: the checksum of {damaged} is not that of its content")
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
