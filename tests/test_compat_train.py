@@ -117,12 +117,6 @@ def test_the_line_of_the_document(seed: Path, trained: Typed) -> None:
     assert read_ensemble(seed / NAMED)[1]["provenance"]["request"]["seed"] == 42
 
 
-@pytest.mark.slow
-def test_the_line_of_the_document_with_its_own_sizes(seed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    typed = run(trainer, seed, TRAINER + " --ckpt-dir full", capsys)
-    assert typed.out.startswith("full/retrained_active_learning: 1 member of physnet")
-
-
 def test_defaults_are_those_of_the_seed() -> None:
     given = trainer.parser().parse_args(shlex.split(TRAINER.split(" --epochs")[0]))
     assert {name: getattr(given, name) for name in DEFAULTS} == DEFAULTS
@@ -260,38 +254,28 @@ def dataset(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_ensemble_of_the_document(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = TRAIN_ENSEMBLE + " --steps 3"
+    """And beside each member its twin for torch."""
+    pytest.importorskip("torch")
+    line = TRAIN_ENSEMBLE + " --epochs 1 --batch-size 4 --pt"
     typed = run(train_ensemble, dataset, line, capsys)
     assert typed.out.startswith("models_new: 5 members of nequix, trained on 12 frames, 4 to validate")
-    names = [f"model_{k}.nqx" for k in range(1, 6)]
+    names = [f"model_{k}.{suffix}" for k in range(1, 6) for suffix in ("nqx", "pt")]
     assert sorted(p.name for p in (dataset / "models_new").iterdir()) == ["ensemble.json", *names]
     paths, content = read_ensemble(dataset / "models_new")
-    assert [path.name for path in paths] == names and len({e["sha256"] for e in content["members"]}) == 5
+    assert [path.name for path in paths] == names[::2] and len({e["sha256"] for e in content["members"]}) == 5
+    assert [entry["metrics"]["steps"] for entry in content["members"]] == [3] * 5
     assert "already trained" in run(train_ensemble, dataset, line, capsys).err
     frame = clusters(1)[0].frame
-    one, all_ = (
-        load_models(paths[:1]).predict([frame]),
-        load_models([dataset / "models_new"]).predict([frame]),
-    )
-    np.testing.assert_allclose(all_.energy[0], one.energy[0], atol=1e-5)
+    said = load_models([dataset / "models_new"]).predict([frame]).energy
+    torch = load_models(sorted((dataset / "models_new").glob("*.pt"))).predict([frame]).energy
+    np.testing.assert_allclose(torch, said, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_members_for_torch_from_the_newest_version_of_a_file(
-    dataset: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("torch")
-    for version, count in (("", 8), ("_v2", 16)):
-        write_extxyz(dataset / f"data{version}.extxyz", clusters(count))
-    line = "--dataset data.extxyz --outdir m --members 2 --epochs 1 --batch-size 4 --pt"
-    typed = run(train_ensemble, dataset, line, capsys)
-    assert "data.extxyz: its newest version is data_v2.extxyz" in typed.err
-    assert typed.out.startswith("m: 2 members of nequix, trained on 12 frames")
-    content = read_ensemble(dataset / "m")[1]
-    assert [entry["metrics"]["steps"] for entry in content["members"]] == [3, 3]
-    frame = clusters(1)[0].frame
-    torch = load_models(sorted((dataset / "m").glob("*.pt"))).predict([frame])
-    np.testing.assert_allclose(torch.energy, load_models([dataset / "m"]).predict([frame]).energy, atol=1e-5)
+def test_a_file_stands_for_its_newest_version(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for version in ("", "_v2"):
+        write_extxyz(dataset / f"data{version}.extxyz", clusters(4))
+    refused(train_ensemble, dataset, "--dataset data.extxyz --outdir m --start-from nope.nqx", "nope.nqx")
+    assert "data.extxyz: its newest version is data_v2.extxyz" in capsys.readouterr().err
 
 
 def test_what_the_ensemble_refuses(dataset: Path) -> None:
