@@ -182,7 +182,7 @@ def test_the_recipe_for_mace_gives_it_what_it_needs(tmp_path: Path) -> None:
     assert told["keys"] == [["REF_energy", "REF_forces", "REF_stress"]]
     assert told["n"]["train"] == told["n"]["valid"] == 1  # no valid side: its best epoch on the train side
     assert told["given"]["compute_stress"] == "True" and "foundation_model" not in told["given"]
-    command = model.train_command.replace("{weights}", "{weights} --start small")
+    command = model.train_command.replace("{start}", "small")
     told = json.loads(
         recipe(train_command=command).train(data, 0, None, tmp_path / "c", Resources()).read_text()
     )

@@ -66,13 +66,14 @@ def nequix(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def physnet(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     pytest.importorskip("e3x", reason="needs e3x: pip install 'alfw[physnet]'")
+    from alfw.models import _physnet_files
+
     folder = tmp_path_factory.mktemp("physnet")
     data = replace(DATA, valid=(), statistics=SMALL.statistics(DATA))
-    other = replace(data, statistics={**data.statistics, "scale_eV": 7.0, "E0_eV": {"29": 0.0, "79": 0.0}})
-    sets = {"a": data, "b": data, "other": other}
-    return [
-        SMALL.train(each, k, None, folder / name, Resources()) for k, (name, each) in enumerate(sets.items())
-    ]
+    path = SMALL.train(data, 0, None, folder, Resources())
+    sizes, params, reference = _physnet_files.load(path)
+    _physnet_files.save(folder / "other.npz", sizes, params, {z: 0.0 for z in reference})
+    return [path, path, folder / "other.npz"]
 
 
 # Training ---------------------------------------------------------------------------------------------------------
