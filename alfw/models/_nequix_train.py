@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from alfw.models._jax import use_compilation_cache, use_device
 from alfw.models._nequix_data import Dataset, dataset
 from alfw.models._nequix_heads import heads
 from alfw.models._nequix_network import Params, Spec, program, save
+from alfw.models._nequix_replay import replayed, rows
 from alfw.models._nequix_start import bootstrapped, first_weights, spec_of, steps_of, with_rate
 from alfw.models._nequix_step import CHUNK, ErrorSums, Kept, State, Trainer, trainer
 from alfw.models.nequix import NequixModel, NequixTraining
-from alfw.models.schedule import batch_indices
 from alfw.models.statistics import check_finite
 
 WEIGHTS, METRICS, STATE, LAST_GOOD = "member.nqx", "metrics.json", "state.npz", "last_good.nqx"
@@ -41,6 +41,8 @@ class Job:
     data : Dataset
     order : (M,) int64
         Rows of the training side, some more than once if it is a bootstrap sample.
+    n_replay : int
+        How many frames are replayed; their rows come last.
     steps, seed : int
     state_file : Path
         Where the state is kept now and then, and found again.
@@ -52,8 +54,14 @@ class Job:
     steps: int
     seed: int
     state_file: Path
+    n_replay: int = 0
     progress: Progress = None
     keep: Callable[[Path, int], None] | None = None
+
+    def batches(self) -> Iterator[NDArray[np.int64]]:
+        """Rows of one batch after another, without end."""
+        o, replay = self.options, self.data.n_train + self.data.n_valid
+        return rows(self.order, o.batch_size, self.seed, replay, self.n_replay, o.replay_fraction)
 
     @property
     def options(self) -> NequixTraining:
@@ -126,13 +134,16 @@ def _job(
     keep: Callable[[Path, int], None] | None = None,
 ) -> Job:
     """All that `fit` needs."""
-    arrays = dataset(data.train, data.valid, spec.atomic_numbers, reference, spec.cutoff)
+    again = replayed(data.replay, start, reference) if data.replay and start is not None else []
+    arrays = dataset(data.train, [*data.valid, *again], spec.atomic_numbers, reference, spec.cutoff)
+    arrays = replace(arrays, n_valid=len(data.valid))
     order = np.arange(arrays.n_train)
     if bootstrapped(model, start):
         order = np.random.default_rng(derive_seed(seed, "bootstrap")).choice(order, len(order))
     steps = steps_of(model, start)
     options = model.training.model_copy(update={"steps": steps})
-    return Job(trainer(program(spec), options), arrays, order, steps, seed, state_file, progress, keep)
+    machine = trainer(program(spec), options)
+    return Job(machine, arrays, order, steps, seed, state_file, len(again), progress, keep)
 
 
 def final_loss(
@@ -158,7 +169,7 @@ def fit(job: Job, params: Params) -> Kept:
     """
     machine, options = job.machine, job.options
     state, kept, first, idle = _where_it_was(job.state_file, machine.begin(params))
-    batches = batch_indices(len(job.order), options.batch_size, derive_seed(job.seed, "order"))
+    batches = job.batches()
     for _ in range(first):
         next(batches)
     clock = resume.Clock()
@@ -168,11 +179,9 @@ def fit(job: Job, params: Params) -> Kept:
             [next(batches) if i < count else np.zeros(options.batch_size, int) for i in range(CHUNK)]
         )
         before = state
-        state, loss = machine.advance(state, job.data.rows(job.order[index]), count)
+        state, loss = machine.advance(state, job.data.rows(index), count)
         if not np.isfinite(float(loss)):
-            raise DivergedTraining(
-                step + _first_bad(job, before, index[:count]), job.order[index], kept, step
-            )
+            raise DivergedTraining(step + _first_bad(job, before, index[:count]), index, kept, step)
         valid = _errors(machine, state.average, job.data, valid=True).loss if job.choose else np.nan
         better = kept is None or not job.choose or valid < kept.valid_loss
         kept, idle = (Kept(state.average, step + count, valid), 0) if better else (kept, idle + 1)
@@ -207,7 +216,7 @@ def _first_bad(job: Job, state: State, index: NDArray[np.int64]) -> int:
     """Which of these steps is the first with a loss that is not finite."""
     for i in range(len(index)):
         stacked = np.repeat(index[i : i + 1], CHUNK, axis=0)
-        state, loss = job.machine.advance(state, job.data.rows(job.order[stacked]), 1)
+        state, loss = job.machine.advance(state, job.data.rows(stacked), 1)
         if not np.isfinite(float(loss)):
             return i
     return 0
@@ -225,7 +234,8 @@ def _with_last_good(
     error: DivergedTraining, job: Job, data: TrainingData, spec: Spec, reference: dict[int, float], path: Path
 ) -> TrainingError:
     """What the user is told; the weights of before are saved first."""
-    frames = ", ".join(dict.fromkeys(data.train[int(row)].frame.id[:12] for row in error.rows))
+    own = [int(row) for row in error.rows if row < job.data.n_train]
+    frames = ", ".join(dict.fromkeys(data.train[row].frame.id[:12] for row in own))
     what = f"training diverged in step {error.step + 1} of {job.steps}, batch of frames {frames}"
     if error.kept is not None:
         save(path, spec, program(spec).network(error.kept.params), reference)
