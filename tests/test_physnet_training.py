@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,18 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(
 
     with pytest.raises(RuntimeError, match="gone"):
         model.train(items, 3, None, tmp_path / "a", Resources(), keep=cut_off)
-    assert kept == [(tmp_path / "a" / "state.npz", CHUNK)]
+    state = tmp_path / "a" / "state.npz"
+    assert kept == [(state, CHUNK)]
+    (tmp_path / "b").mkdir()
+    shutil.copy(state, tmp_path / "b" / "state.npz")  # of another seed
     lines: list[str] = []
     again = model.train(items, 3, None, tmp_path / "a", Resources(), lines.append)
     assert len(lines) == 1 and lines[0].startswith(f"step {2 * CHUNK}/{2 * CHUNK}")
-    whole = model.train(items, 3, None, tmp_path / "b", Resources())
-    assert again.read_bytes() == whole.read_bytes()
+    whole = model.train(items, 3, None, tmp_path / "whole", Resources())
+    assert again.read_bytes() == whole.read_bytes() and not state.exists()
+    lines.clear()
+    model.train(items, 4, None, tmp_path / "b", Resources(), lines.append)
+    assert len(lines) == 2
 
 
 @pytest.mark.slow

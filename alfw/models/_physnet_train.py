@@ -54,6 +54,11 @@ class Job:
     progress: Progress = None
     keep: Callable[[Path, int], None] | None = None
 
+    @property
+    def marks(self) -> list[float]:
+        """By what the state of another training is known."""
+        return [float(self.steps), float(self.data.n_train), float(self.seed)]
+
 
 def sizes_of(model: PhysNetModel, statistics: dict[str, Any]) -> Sizes:
     """The networks that options and shared statistics describe."""
@@ -114,6 +119,7 @@ def train(
     save(workdir / WEIGHTS, sizes, params, reference)
     metrics |= {"seed": seed, "steps": steps, "wall_s": time.perf_counter() - began}
     (workdir / METRICS).write_text(json.dumps(metrics, indent=1))
+    (workdir / STATE).unlink(missing_ok=True)  # nothing to go on with
     return workdir / WEIGHTS
 
 
@@ -153,7 +159,7 @@ def fit(job: Job, params: Any) -> Any:
     begin = job.machine.start(params)
     saved = resume.read(job.state_file, begin)
     state, first = begin, 0
-    if saved is not None:
+    if saved is not None and saved[1][1:] == job.marks:
         state, first = saved[0], int(saved[1][0])
     batches = batch_indices(job.data.n_train, job.batch_size, derive_seed(job.seed, "order"))
     for _ in range(first):
@@ -170,7 +176,7 @@ def fit(job: Job, params: Any) -> Any:
         if job.progress is not None:
             job.progress(f"step {step + count}/{job.steps}, loss {loss:.4g}")
         if job.keep is not None and clock.due():
-            resume.write(job.state_file, state, [step + count])
+            resume.write(job.state_file, state, [step + count, *job.marks])
             job.keep(job.state_file, step + count)
     return state.average
 
