@@ -176,14 +176,16 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint", type=Path, default=Path(os.environ.get("ALFW_TEST_CHECKPOINT", SHARED))
     )
+    parser.add_argument("--networks", nargs="+", default=["small", "nequix-mp-1"])
     args = parser.parse_args()
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = NequixModel(**SMALL)
-        weights = [model.initialise(STATISTICS, k, folder / str(k)) for k in range(MEMBERS)]
-        results["small"] = measured(cases(weights, folder / "small", 8000, 512), max(3, args.repeats))
-        if args.checkpoint.is_file():
+        if "small" in args.networks:
+            model = NequixModel(**SMALL)
+            weights = [model.initialise(STATISTICS, k, folder / str(k)) for k in range(MEMBERS)]
+            results["small"] = measured(cases(weights, folder / "small", 8000, 512), max(3, args.repeats))
+        if "nequix-mp-1" in args.networks and args.checkpoint.is_file():
             large = cases([args.checkpoint] * MEMBERS, folder / "large", 60, 32)
             results["nequix-mp-1"] = measured(large, 3)
     heads = [f"energy σ of {k} heads" for k in HEADS]
