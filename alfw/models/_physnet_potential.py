@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ class PhysNetPotential:
                     " the same statistics"
                 )
         self._sizes = members[0].sizes
-        self._networks = networks(self._sizes)
+        # Whose dipole is shown changes no program: one for all sources.
+        self._networks = networks(replace(self._sizes, dipole_source="dcmnet"))
         self._params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[member.params for member in members])
         self.species = self._sizes.atomic_numbers
         self.cutoff_A = self._sizes.cutoff_A
