@@ -1,4 +1,4 @@
-"""Molecules with springs for bonds and charges that stay: energies, forces, dipoles, potentials, in the seed's files."""
+"""Molecules with springs for bonds and charges that stay: energies, forces, dipoles, potentials in the seed's files."""
 
 from __future__ import annotations
 

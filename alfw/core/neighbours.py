@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import covalent_radii
 from numpy.typing import NDArray
-from vesin import NeighborList
 
 from alfw.core.errors import DataError
 from alfw.core.frame import Float, Frame
@@ -50,6 +49,10 @@ def neighbours(frame: Frame, cutoff_A: float) -> Edges:
         raise DataError(
             f"frame {frame.id[:12]} is periodic in some directions only: set `partial_pbc: vacuum`"
         )
+    from vesin import (
+        NeighborList,
+    )  # it imports torch where torch is installed: seconds that most commands need not wait
+
     calculator = NeighborList(cutoff=cutoff_A, full_list=True, sorted=True)
     i, j, shifts = calculator.compute(
         points=frame.positions, box=frame.cell, periodic=bool(frame.pbc.all()), quantities="ijS", copy=True

@@ -62,14 +62,22 @@ def command(args: argparse.Namespace, stress: bool, valid: bool) -> list[str]:
 
 def main() -> int:
     """Exit status of mace_run_train; the trained model is at the path that was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("train", type=Path)
-    parser.add_argument("valid", type=Path, help="may be empty: the best epoch is then chosen on the train file")
+    parser.add_argument(
+        "valid", type=Path, help="may be empty: the best epoch is then chosen on the train file"
+    )
     parser.add_argument("weights", type=Path, help="where the model is put")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu, gpu or what torch calls it")
-    parser.add_argument("--start", default="", help="a MACE model to fine-tune: a file, or a name such as small")
-    parser.add_argument("--E0s", default="average", help="average, or {1: -13.6, 8: -2041.8}: of isolated atoms, eV")
+    parser.add_argument(
+        "--start", default="", help="a MACE model to fine-tune: a file, or a name such as small"
+    )
+    parser.add_argument(
+        "--E0s", default="average", help="average, or {1: -13.6, 8: -2041.8}: of isolated atoms, eV"
+    )
     given = sys.argv[1:]
     at = given.index("--") if "--" in given else len(given)
     args, more = parser.parse_args(given[:at]), given[at + 1 :]

@@ -1,0 +1,133 @@
+"""The measured tables of docs/models.md, out of benchmarks/results/*.json.
+
+    python benchmarks/tables.py
+
+writes them between the marks ``<!-- table: NAME -->`` and ``<!-- end -->`` of the page; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "models.md"
+RESULTS = ROOT / "benchmarks" / "results"
+MARKS = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def result(name: str) -> dict[str, Any]:
+    """A committed result."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
+
+
+def yes(reached: bool) -> str:
+    """Whether a goal was reached."""
+    return "yes" if reached else "**no**"
+
+
+def ensembles() -> str:
+    """Four members in one process and in four."""
+    r = result("ensembles")
+    head = ["four members, 200 ethanol frames", "wall s", "CPU s", "force RMSE eV/Å (500 K / 1000 K)"]
+    error = f"{r['force_rmse_eV_per_A']:.3f} / {r['force_rmse_1000K_eV_per_A']:.3f}"
+    sides = {
+        "one process": ("one_process", error),
+        "four processes, one after the other": ("four_processes", "the same"),
+        "the same, compilation cache warm": ("four_processes_warm_cache", "the same"),
+    }
+    return markdown(
+        head, [[name, r[key]["wall_s"], r[key]["cpu_s"], text] for name, (key, text) in sides.items()]
+    )
+
+
+def finetuning() -> str:
+    """Fine-tuning on ethanol and malonaldehyde."""
+    r = result("finetuning")
+    head = [
+        "fine-tuned nequix-mp-1, one member",
+        "force RMSE eV/Å",
+        "worst region eV/Å",
+        "seconds",
+        "goal",
+        "reached",
+    ]
+    rows: list[list[Any]] = [
+        [
+            f"ethanol, {r['ethanol']['frames']} frames, {run['steps']} steps",
+            f"{run['force_rmse_eV_per_A']:.3f}",
+            "–",
+            f"{run['seconds']:.0f}",
+            "0.08 in 60 s",
+            yes(run["reached"]),
+        ]
+        for run in r["ethanol"]["runs"]
+    ]
+    for name, row in r["malonaldehyde"].items():
+        if isinstance(row, dict):
+            seconds = [run["seconds"] for run in row["runs"]]
+            spread = " / ".join(f"{x:.3f}" for x in row["mean_by_seed"])
+            rows.append(
+                [
+                    f"malonaldehyde, {r['malonaldehyde']['labels']} frames, {name}",
+                    f"{row['mean_eV_per_A']:.3f} ({spread})",
+                    f"{row['worst_region_eV_per_A']:.3f}",
+                    f"{sum(seconds) / len(seconds):.0f}",
+                    "0.049, worst 0.070",
+                    yes(row["reached"]),
+                ]
+            )
+    return markdown(head, rows)
+
+
+def physnet() -> str:
+    """PhysNet with DCMNet."""
+    r = result("physnet")
+    return markdown(["quantity", "value"], [[key, value] for key, value in r["table"].items()])
+
+
+def spread() -> str:
+    """What an uncertainty costs in MD."""
+    r = result("spread")
+    return markdown(["network", "uncertainty", "cost of a step, relative"], r["table"])
+
+
+def compiling() -> str:
+    """Compilations of rounds and processes."""
+    r = result("compiling")
+    return markdown(["", "programs compiled", "read from the cache", "seconds"], r["table"])
+
+
+def loading() -> str:
+    """Reading a training set."""
+    r = result("loading")
+    what = f"{r['frames']:,} frames of {r['atoms']} atoms"
+    return markdown(
+        [what, "seconds"],
+        [
+            ["stacked shard to arrays on the device (median)", r["stacked_s"]["median"]],
+            [f"extended XYZ with ASE (of {r['ase_frames_read']:,} frames, scaled)", r["ase_extxyz_s"]],
+        ],
+    )
+
+
+TABLES = {f.__name__: f for f in (ensembles, finetuning, physnet, spread, compiling, loading)}
+
+
+def filled(text: str) -> str:
+    """The page with its tables as the results have them."""
+    return MARKS.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
