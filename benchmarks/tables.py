@@ -93,19 +93,42 @@ def finetuning() -> str:
 def physnet() -> str:
     """PhysNet with DCMNet."""
     r = result("physnet")
-    return markdown(["quantity", "value"], [[key, value] for key, value in r["table"].items()])
+    esp, dipole = "esp_{}_rmse_V", "dipole_{}_rmse_eA"
+    head = [
+        f"{r['n_train']} waters, {r['theory']}, {r['n_test']} held out",
+        "atomic charges",
+        "distributed charges",
+    ]
+    rows = [
+        ["potential, RMSE V", *(f"{r[esp.format(name)]:.4f}" for name in ("physnet", "dcmnet"))],
+        ["dipole, RMSE e·Å", *(f"{r[dipole.format(name)]:.4f}" for name in ("physnet", "dcmnet"))],
+        ["force RMSE eV/Å", f"{r['force_rmse_eV_per_A']:.3f}", "–"],
+        ["energy RMSE eV/atom", f"{r['energy_rmse_eV_per_atom']:.4f}", "–"],
+        ["training, s", f"{r['training_s']:.0f}", "(both together)"],
+    ]
+    return markdown(head, rows)
 
 
 def spread() -> str:
     """What an uncertainty costs in MD."""
-    r = result("spread")
-    return markdown(["network", "uncertainty", "cost of a step, relative"], r["table"])
+    rows = []
+    for network, kinds in result("spread")["results"].items():
+        for kind, cases in kinds.items():
+            if kind.startswith("MD"):
+                rows += [[network, kind, name, f"{row['ratio_cpu']:.2f}"] for name, row in cases.items()]
+    return markdown(["network", "", "every step", "CPU time / that of one model"], rows)
 
 
 def compiling() -> str:
     """Compilations of rounds and processes."""
-    r = result("compiling")
-    return markdown(["", "programs compiled", "read from the cache", "seconds"], r["table"])
+    head = ["train, predict, features, MD", "programs compiled", "seconds", "read from the cache", "seconds"]
+    keys = ("compiled", "compile_s", "retrieved", "retrieve_s")
+    rows = [
+        [f"{kind}: {name}", *(row[key] for key in keys)]
+        for kind, cases in result("compiling")["results"].items()
+        for name, row in cases.items()
+    ]
+    return markdown(head, rows)
 
 
 def loading() -> str:

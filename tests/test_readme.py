@@ -32,6 +32,7 @@ ELSEWHERE = {
     "alfw qm write structures --labeler orca --method PBE0 --basis def2-TZVP -o inputs": "tests/test_qm_verbs.py",
     "alfw qm run inputs --jobs 4": "needs ORCA: tests/test_qm_verbs.py runs one that replays",
     "alfw qm read inputs/*.out -o labels.npz": "needs ORCA's outputs: tests/test_qm_read.py",
+    "alfw train --model nequix --train dataset.extxyz -o model": "takes minutes: tests/test_train_verb.py",
 }
 # What is to be seen after a command.
 SEEN = {
@@ -46,6 +47,8 @@ SEEN = {
     "alfw export dataset ethanol -o dataset.extxyz": "labels 163",
     "alfw export ensemble ethanol -o ensemble": "members 1",
     "alfw export candidates ethanol -o candidates.extxyz": "candidates 3",
+    "alfw data info dataset.extxyz": "163",
+    "alfw validate ensemble --testset dataset.extxyz --html report.html": "report.html",
     "alfw db stop": "mongod is stopped",
 }
 FIRST = "rlaunch rapidfire --nlaunches infinite"
