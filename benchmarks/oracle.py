@@ -138,10 +138,14 @@ def pool() -> list[Labeled]:
 
 
 def test_regions() -> dict[str, list[Labeled]]:
-    """250 frames of each region, of runs of their own."""
+    """500 frames of each region, of two runs of their own: one run alone may happen to be an easy or a hard one."""
+    regions = {"300 K": (300.0, None), "600 K": (600.0, None), "1000 K": (1000.0, None)}
+    regions["transfer"] = (400.0, asymmetry_bias)
     return {
-        "300 K": malonaldehyde("test_300K", 300.0, 250, 40),
-        "600 K": malonaldehyde("test_600K", 600.0, 250, 40),
-        "1000 K": malonaldehyde("test_1000K", 1000.0, 250, 40),
-        "transfer": malonaldehyde("test_transfer", 400.0, 250, 40, asymmetry_bias),
+        name: [
+            item
+            for run in ("a", "b")
+            for item in malonaldehyde(f"test_{name.replace(' ', '')}_{run}", kelvin, 250, 40, bias)
+        ]
+        for name, (kelvin, bias) in regions.items()
     }
