@@ -23,7 +23,7 @@ from alfw.steps.training_sides import read_sides, sources
 DESCRIPTION = (
     "A Nequix ensemble on all labelled frames of a data set; a tenth of them, by trajectory, validate. From scratch:"
     " networks of alfw's default size (3 layers, 32x0e + 16x1o, 4 Å), 3200 steps of 8 frames. From a checkpoint: its"
-    " own size, 300 steps of 5 frames. The same command again continues what was cut off."
+    " own size, 600 steps of 5 frames. The same command again continues what was cut off."
 )
 
 
