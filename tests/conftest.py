@@ -18,6 +18,7 @@ os.environ.setdefault("ALFW_CACHE", str(CACHE))
 os.environ["FW_CONFIG_FILE"] = str(CACHE / "FW_config.yaml")
 
 import subprocess  # noqa: E402
+import sys  # noqa: E402
 import time  # noqa: E402
 import uuid  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
@@ -31,6 +32,15 @@ from pymongo.errors import PyMongoError  # noqa: E402
 from alfw.core.errors import AlfwError  # noqa: E402
 from alfw.store import Store  # noqa: E402
 from alfw.store.mongod import find_mongod, free_port  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs() -> None:
+    """One process runs hundreds of tests: what others compiled must not use up the memory maps; see `make_room`."""
+    if "jax" in sys.modules:
+        from alfw.models._jax import make_room
+
+        make_room(0.2)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import platform
@@ -16,11 +17,31 @@ import jax
 from alfw.core.errors import TrainingError
 
 MIN_COMPILE_S = 0.3  # what compiles faster is not worth a file
+MAPS_SHARE = 0.4  # of the memory maps: one training and its evaluation need less than what is left
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between processes, and not too many of them in this one; see `make_room`."""
+    _keep_programs()
+    make_room()
+
+
+def make_room(share: float = MAPS_SHARE) -> None:
+    """Drop all compiled programs once the process has used up this share of the memory maps that the system allows.
+
+    On a CPU each program of XLA takes tens to hundreds of them; without any left the process dies with a segmentation
+    fault. A worker that lives for many rounds of many systems would get there. What is still needed is compiled anew,
+    or read from the cache. Source: Linux, proc_sys_vm(5), max_map_count.
+    """
+    maps, limit = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+    if maps.exists() and limit.exists() and maps.read_bytes().count(b"\n") > share * int(limit.read_text()):
+        jax.clear_caches()
+        gc.collect()
 
 
 @cache
-def use_compilation_cache() -> None:
-    """Keep compiled programs between processes, unless the user has set a cache directory of his own.
+def _keep_programs() -> None:
+    """Set the persistent cache, unless the user has set a cache directory of his own.
 
     In ``$ALFW_CACHE`` or ``~/.cache/alfw``; one folder per kind of CPU, because home directories are shared by nodes
     whose processors differ and XLA compiles for the instructions of the one at hand.
