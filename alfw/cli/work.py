@@ -23,6 +23,7 @@ from fireworks.fw_config import FWORKER_LOC
 from alfw.cli.common import find_launchpad
 from alfw.store import Store
 from alfw.workflow.control import fireworks_of, state
+from alfw.workflow.reconcile import unlock_stale
 
 POLL_SECONDS = 0.5
 FOLDER = "alfw_run_"
@@ -86,14 +87,22 @@ def rerun_dead(launchpad: LaunchPad, campaign: str) -> list[int]:
         "host": socket.gethostname(),
         "launch_dir": {"$regex": f"/{FOLDER}[0-9]+_[^/]*$"},
     }
-    dead = []
-    for launch in launchpad.launches.find(query, {"launch_id": 1, "fw_id": 1, "launch_dir": 1}):
-        pid = int(Path(launch["launch_dir"]).name.removeprefix(FOLDER).split("_")[0])
-        if not Path("/proc", str(pid)).exists() and Path("/proc/self").exists():
-            launchpad.mark_fizzled(launch["launch_id"])
-            launchpad.rerun_fw(launch["fw_id"])
-            dead.append(launch["fw_id"])
-    return dead
+    launches = launchpad.launches.find(query, {"launch_id": 1, "fw_id": 1, "launch_dir": 1})
+    dead = [launch for launch in launches if _died(launch["launch_dir"])]
+    if dead:
+        unlock_stale(
+            launchpad
+        )  # a worker that died in a lock left it set, and FireWorks would wait minutes for it
+    for launch in dead:
+        launchpad.mark_fizzled(launch["launch_id"])
+        launchpad.rerun_fw(launch["fw_id"])
+    return [launch["fw_id"] for launch in dead]
+
+
+def _died(launch_dir: str) -> bool:
+    """Whether the process that this launch folder names is gone."""
+    pid = Path(launch_dir).name.removeprefix(FOLDER).split("_")[0]
+    return not Path("/proc", pid).exists() and Path("/proc/self").exists()
 
 
 def quiet() -> None:

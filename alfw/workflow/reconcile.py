@@ -78,7 +78,7 @@ def reconcile(
         How long a lock must stand still, and how long half-done writes may take, before they count as left behind.
     """
     report = Report()
-    report.unlocked = _unlock(launchpad, lock_s)
+    report.unlocked = unlock_stale(launchpad, lock_s)
     report.released = _release(launchpad, grace_s)
     report.lost = _rerun_lost(launchpad, RUN_EXPIRATION_SECS if expiration_s is None else expiration_s)
     report.refreshed = _refresh(launchpad, grace_s)
@@ -145,8 +145,8 @@ def _ours(launchpad: LaunchPad, workflow: Mapping[str, Any]) -> bool:
     return launchpad.fireworks.find_one({"fw_id": {"$in": workflow["nodes"]}, **OURS}, {"_id": 1}) is not None
 
 
-def _unlock(launchpad: LaunchPad, lock_s: float) -> list[int]:
-    """Take away locks that stood still for `lock_s`; first fw_id of each workflow."""
+def unlock_stale(launchpad: LaunchPad, lock_s: float = LOCK_SECONDS) -> list[int]:
+    """Take away locks that stood still for so many seconds; first fw_id of each workflow. No locks, no waiting."""
     fields = {"updated_on": 1, "nodes": 1, "fw_states": 1}
     locked = [seen for seen in launchpad.workflows.find({"locked": True}, fields) if _ours(launchpad, seen)]
     if not locked:
