@@ -45,15 +45,15 @@ SEEN = {
     "alfw run campaign.yaml": "ethanol ended: max_rounds 1 reached",
     "alfw status ethanol": "ethanol (ended: max_rounds 1 reached)",
     "alfw export dataset ethanol -o dataset.extxyz": "labels 163",
-    "alfw export ensemble ethanol -o ensemble": "members 1",
+    "alfw export ensemble ethanol -o ensemble": "members 2",
     "alfw export candidates ethanol -o candidates.extxyz": "candidates 3",
     "alfw data info dataset.extxyz": "163",
-    "alfw validate ensemble --testset dataset.extxyz --html report.html": "report.html",
+    "alfw validate ensemble --testset dataset.extxyz --html report.html": "force RMSE by element",
     "alfw db stop": "mongod is stopped",
 }
 FIRST = "rlaunch rapidfire --nlaunches infinite"
 SMALLER = [
-    ("members: 3", "members: 1\n    hidden_irreps: 2x0e + 1x1o\n    radial_mlp_size: 4\n    n_layers: 1"),
+    ("members: 3", "members: 2\n    hidden_irreps: 2x0e + 1x1o\n    radial_mlp_size: 4\n    n_layers: 1"),
     ("steps: 3000", "steps: 2, batch_size: 2"),
     ("walkers: 12 ", "walkers: 2 "),
     ("n_steps: 4000", "n_steps: 20"),
@@ -143,7 +143,7 @@ def test_commands(tmp_path: Path) -> None:
         if (tmp_path / "work" / "alfw_db").exists():
             Shell(tmp_path / "work").run("alfw db stop")
     made = {path.name for path in (tmp_path / "work").iterdir()}
-    assert {"dataset.extxyz", "ensemble", "candidates.extxyz"} <= made
+    assert {"dataset.extxyz", "ensemble", "candidates.extxyz", "report.html"} <= made
 
 
 def test_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def dry_run(config: CampaignConfig, data: Import) -> dict[str, Any]:
         training = TrainingData(training.train, (), plugins.model.statistics(training, start))
         say(f"training one member of {plugins.model.kind} on it")
         weights = plugins.model.train(training, 1, start, folder / "train", resources.train.resources())
-        potential = plugins.model.load([weights])
+        potential = plugins.model.load([weights] * plugins.model.members)  # as many as limits may ask for
         say(f"exploring with {plugins.samplers[0].kind}")
         seen = plugins.samplers[0].run(potential, [frame], 1, folder / "sample", resources.sample.resources())
         frames = seen.frames[:20] or [frame]
