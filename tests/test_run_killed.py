@@ -52,7 +52,9 @@ def test_alfw_run_goes_on_at_once_after_kill_9(tmp_path: Path, launchpad: Any, l
         first.send_signal(signal.SIGKILL)
         first.wait(20)
     assert launchpad.fireworks.count_documents({"state": "RUNNING"}) == 1
-    launchpad.workflows.update_many({}, {"$set": {"locked": True}})  # it may as well have died while it held the lock
+    launchpad.workflows.update_many(
+        {}, {"$set": {"locked": True}}
+    )  # it may as well have died while it held the lock
 
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
