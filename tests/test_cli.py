@@ -333,8 +333,8 @@ def _check_exports(alfw: Alfw, pad: list[Any], out: Path) -> None:
     assert (out / "e" / "ensemble.json").is_file()
     assert "not empty" in alfw.refused("export", "ensemble", "ethanol", "-o", out / "e", *pad)
     for what, path, needed in [
-        ("dataset", "d.xyz", ".npz or .extxyz"),
-        ("dataset", "", ".npz or .extxyz"),
+        ("dataset", "d.xyz", ".npz, .extxyz, .h5"),
+        ("dataset", "", ".npz, .extxyz, .h5"),
         ("dataset", "/proc/none/d.npz", "cannot be written"),
         ("ensemble", "/proc/none/e", "cannot be written"),
         ("ensemble", out / "d.npz", "not empty"),
