@@ -115,3 +115,13 @@ def test_what_is_no_training_set_is_refused() -> None:
         Stacked.read(b"something else")
     with pytest.raises(DataError, match="no stacked labels"):
         joined([])
+
+
+def test_what_is_not_finite_is_seen_and_what_is_lacking_is_not_taken_for_it() -> None:
+    everything = stacked(list(range(20)), plain=False)
+    assert everything.finite
+    for name in ("energy", "atoms_forces", "stress", "dipole", "esp"):
+        broken = {key: array.copy() for key, array in everything.arrays.items()}
+        known = np.flatnonzero(np.isfinite(broken[name].reshape(len(broken[name]), -1)).all(1))[0]
+        broken[name].reshape(len(broken[name]), -1)[known, 0] = np.inf if name == "energy" else np.nan
+        assert not Stacked(broken).finite, name

@@ -38,7 +38,7 @@ class Edges:
 
 
 def neighbours(frame: Frame, cutoff_A: float) -> Edges:
-    """All directed pairs of atoms (and images) closer than the cutoff, sorted by receiver, then sender.
+    """All directed pairs of atoms (and images) closer than the cutoff, sorted by receiver.
 
     Raises
     ------

@@ -146,6 +146,17 @@ class Stacked(Sequence[Labeled]):
         """(M,) int64: atoms of each frame."""
         return np.diff(self.offsets)
 
+    @property
+    def finite(self) -> bool:
+        """Whether all energies, forces and potentials are finite, and what a label has of optional arrays."""
+        whole = all(np.isfinite(self.arrays[name]).all() for name in ("energy", "atoms_forces"))
+        optional = [name for name in (*OPTIONAL, "esp") if name in self.arrays]
+        # a label that lacks one has NaN throughout, which is no fault
+        return whole and all(
+            (np.isfinite(rows).all(1) | np.isnan(rows).all(1)).all()
+            for rows in (self.arrays[name].reshape(len(self), -1) for name in optional)
+        )
+
     def padded(self) -> Padded:
         """All frames as arrays for a device."""
         sizes, numbers = self.sizes, self.arrays["frame_numbers"]

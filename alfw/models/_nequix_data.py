@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from alfw.core.neighbours import neighbours
 from alfw.core.records import Labeled
 from alfw.core.reference import reference_sums
+from alfw.io.stacked import Stacked, joined
+from alfw.models._nequix_stacked import molecules
 from alfw.models.graphs import Graphs, Shape, atom_bucket, edge_room, species_index, stack
 
 Array = NDArray[np.float32]
@@ -81,6 +83,10 @@ def dataset(
     TrainingError
         A frame contains an element that is not in `species`.
     """
+    molecules_ = _stacked_molecules(train, valid)
+    if molecules_ is not None:
+        graphs, energy = molecules(molecules_, species, reference, cutoff_A)
+        return Dataset(Batch(graphs, _stacked_targets(molecules_, energy, graphs)), len(train), len(valid))
     items = [*train, *valid]
     frames = [item.frame for item in items]
     kinds = species_index(frames, species)
@@ -105,3 +111,24 @@ def _targets(items: Sequence[Labeled], energy: NDArray[np.float64], shape: Shape
             has_virial[b] = 1.0
     atoms = np.array([len(item.frame) for item in items], np.float32)
     return Targets(energy.astype(np.float32), forces, free, virial, has_virial, atoms)
+
+
+def _stacked_molecules(train: Sequence[Labeled], valid: Sequence[Labeled]) -> Stacked | None:
+    """Both sides in one, where they are stacked and hold molecules alone."""
+    sides = [side for side in (train, valid) if len(side)]
+    stacked = [side for side in sides if isinstance(side, Stacked) and not side.arrays["frame_pbc"].any()]
+    return joined(stacked) if sides and len(stacked) == len(sides) else None
+
+
+def _stacked_targets(data: Stacked, energy: NDArray[np.float64], graphs: Graphs) -> Targets:
+    padded, (frames, atoms) = data.padded(), graphs.mask.shape
+    room = ((0, 0), (0, atoms - padded.mask.shape[1]))
+    none = np.zeros((frames, 3, 3), np.float32)  # molecules have no stress
+    return Targets(
+        energy=energy.astype(np.float32),
+        forces=np.pad(padded.forces, (*room, (0, 0))),
+        free=np.pad(padded.free, room).astype(np.float32),
+        virial=none,
+        has_virial=none[:, 0, 0],
+        atoms=data.sizes.astype(np.float32),
+    )

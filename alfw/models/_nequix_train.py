@@ -103,7 +103,8 @@ def train(
     use_compilation_cache()
     if not data.train:
         raise TrainingError("no training labels: add labelled frames to the train side")
-    check_finite([*data.train, *data.valid])
+    for side in (data.train, data.valid):
+        check_finite(side)
     statistics = dict(data.statistics) if data.statistics is not None else model.statistics(data, start)
     model = with_rate(model, statistics)
     workdir.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,8 @@ def train(
     use_compilation_cache()
     if not training.train:
         raise TrainingError("no training labels: add labelled frames to the train side")
-    check_finite([*training.train, *training.valid])
+    for side in (training.train, training.valid):
+        check_finite(side)
     statistics = (
         dict(training.statistics) if training.statistics is not None else model.statistics(training, start)
     )

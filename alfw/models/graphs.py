@@ -75,9 +75,14 @@ def edge_room(frames: Sequence[Frame], needed: int) -> int:
 
     All pairs of the largest molecule where that is not much more: no later geometry of it can need a wider program.
     """
-    pairs = max(len(frame) * (len(frame) - 1) for frame in frames)
-    bounded = not any(frame.periodic for frame in frames) and pairs <= TOO_WIDE * max(needed, EDGE_STEP)
-    return bucket(pairs if bounded else needed)
+    largest = max(map(len, frames))
+    return bucket(needed) if any(frame.periodic for frame in frames) else molecule_room(largest, needed)
+
+
+def molecule_room(atoms: int, needed: int) -> int:
+    """`edge_room` of molecules, the largest of which has so many atoms."""
+    pairs = atoms * (atoms - 1)
+    return bucket(pairs if pairs <= TOO_WIDE * max(needed, EDGE_STEP) else needed)
 
 
 def species_index(frames: Sequence[Frame], species: Sequence[int]) -> list[NDArray[np.int32]]:

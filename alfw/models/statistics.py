@@ -12,6 +12,7 @@ from alfw.core.errors import TrainingError
 from alfw.core.neighbours import neighbours
 from alfw.core.records import Labeled
 from alfw.core.reference import fit_reference_energies, species_of
+from alfw.io.stacked import Stacked
 
 MIN_SCALE_eV = (
     1e-2  # below it the forces are rounding (isolated atoms, perfect crystals) and say nothing of energies
@@ -20,6 +21,8 @@ MIN_SCALE_eV = (
 
 def check_finite(items: Sequence[Labeled]) -> None:
     """Raise TrainingError, naming the frame, for a label without forces, or with a number that is not finite."""
+    if isinstance(items, Stacked) and items.finite:
+        return
     for item in items:
         label, which = item.label, f"label of frame {item.frame.id[:12]}"
         if np.shape(label.forces) != (len(item.frame), 3):
