@@ -26,7 +26,7 @@ from alfw.io.imported import Imported
 numbers_like = st.floats(-1e4, 1e4, allow_subnormal=False)
 texts = st.one_of(
     st.sampled_from(
-        ["007", "T", "1e3", "a b", 'say "hi"', "two\nlines", "back\\slash", "_JSON x", "=", ",", "é"]
+        ["007", "T", "1e3", "a b", 'say "hi"', "two\nlines", "back\\slash", "_JSON x", "=", ",", "{1 2}", "é"]
     ),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=12),
 )

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
+from processes import assert_ends
 from pydantic import ValidationError
 
 import alfw
@@ -67,13 +67,7 @@ def test_an_external_model_dies_with_the_one_that_started_it(tmp_path: Path) -> 
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    for _ in range(200):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("the worker outlived its parent")
+    assert_ends(child)
 
 
 def test_what_goes_wrong_in_the_other_interpreter_is_said(tmp_path: Path) -> None:

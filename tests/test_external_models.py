@@ -17,6 +17,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import read
+from processes import assert_ends
 from ruamel.yaml import YAML
 
 from alfw.core.errors import TrainingError
@@ -86,13 +87,7 @@ def test_in_the_middle_of_a_batch_it_dies_with_its_parent_too(tmp_path: Path) ->
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    for _ in range(200):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("the worker outlived its parent")
+    assert_ends(child)
 
 
 def test_an_interpreter_without_numpy_is_told_in_a_line(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
+from data_sets import assert_same, imported
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from alfw.core.errors import DataError
 from alfw.core.frame import Frame
@@ -25,56 +25,9 @@ from alfw.io.frames import VACUUM_A, Imported, expand_paths, read_frames, write_
 from alfw.io.shards import pack, unpack
 from alfw.io.training_npz import read_training_npz, write_training_npz
 
-numbers_like = st.floats(-1e4, 1e4, allow_subnormal=False)
-texts = st.one_of(
-    st.sampled_from(
-        ["007", "T", "1e3", "a b", 'say "hi"', "two\nlines", "back\\slash", "_JSON x", "=", "{1 2}", "é"]
-    ),
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=12),
-)
-
-
-@st.composite
-def imported(draw: st.DrawFn) -> Imported:
-    """A labelled frame with everything that can come along."""
-    n = draw(st.integers(1, 4))
-    vectors = arrays(np.float64, (n, 3), elements=numbers_like)
-    scalars = arrays(np.float64, (n,), elements=st.floats(0, 9))
-    periodic = draw(st.booleans())
-    stress = draw(arrays(np.float64, (3, 3), elements=numbers_like))
-    frame = Frame(
-        numbers=np.array(draw(st.lists(st.integers(1, 92), min_size=n, max_size=n))),
-        positions=draw(vectors),
-        cell=np.array([[9.1, 0, 0], [-2.5, 8.3, 0], [0.3, 1.7, 7.7]]) * periodic,
-        pbc=np.full(3, periodic),
-        charge=draw(st.integers(-2, 2)),
-        multiplicity=draw(st.integers(1, 3)),
-        fixed=draw(scalars) > 4,
-        moments=draw(st.none() | scalars),
-        masses=draw(st.none() | scalars.map(lambda m: m + 1)),
-    )
-    label = Label(
-        energy=draw(numbers_like),
-        forces=draw(vectors),
-        stress=stress + stress.T if periodic else None,
-        dipole=None if periodic else draw(arrays(np.float64, (3,), elements=numbers_like)),
-    )
-    side = draw(st.sampled_from([None, "train", "valid", "test"]))
-    return Imported(frame, label, draw(st.none() | texts), side, draw(st.none() | texts))
-
-
-def assert_same(a: Imported, b: Imported) -> None:
-    assert a.frame.id == b.frame.id
-    assert np.array_equal(a.frame.masses, b.frame.masses)
-    assert (a.trajectory, a.side, a.theory) == (b.trajectory, b.side, b.theory)
-    for name in ("energy", "forces", "stress", "dipole", "charges"):
-        x, y = getattr(a.label, name), getattr(b.label, name)
-        assert (x is None) == (y is None)
-        assert x is None or np.array_equal(x, y)
-
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(imported(), min_size=1, max_size=3))
+@given(st.lists(imported(esp=False), min_size=1, max_size=3))
 def test_text_gives_back_every_id_and_number(
     tmp_path_factory: pytest.TempPathFactory, items: list[Imported]
 ) -> None:

@@ -165,6 +165,20 @@ def test_a_state_of_another_network_or_half_a_file_is_not_used(tmp_path):
     assert model.train(data, 0, None, tmp_path, Resources()).exists()
 
 
+def test_the_state_of_another_training_is_not_continued(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+    data = TrainingData(labels(6, 3))
+    model = NequixModel(**SMALL, members=1, training={"steps": 2 * CHUNK, "batch_size": 4})
+    states = []
+    model.train(
+        data, 1, None, tmp_path / "a", Resources(), keep=lambda path, _: states.append(path.read_bytes())
+    )
+    other = model.train(data, 2, None, tmp_path / "b", Resources())
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "state.npz").write_bytes(states[0])  # of seed 1
+    assert model.train(data, 2, None, tmp_path / "c", Resources()).read_bytes() == other.read_bytes()
+
+
 def test_a_loss_that_is_not_finite_names_the_batch(tmp_path):
     good = labels(8, 3)
     model = NequixModel(**SMALL, members=1, training={"steps": 300, "batch_size": 2, "learning_rate": 1e-2})

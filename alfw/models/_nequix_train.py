@@ -64,6 +64,11 @@ class Job:
         return rows(self.order, o.batch_size, self.seed, replay, self.n_replay, o.replay_fraction)
 
     @property
+    def marks(self) -> list[float]:
+        """By what the state of another training is known."""
+        return [float(self.steps), float(self.data.n_train), float(self.n_replay), float(self.seed)]
+
+    @property
     def options(self) -> NequixTraining:
         """How it is trained."""
         return self.machine.options
@@ -169,7 +174,7 @@ def fit(job: Job, params: Params) -> Kept:
         The loss is not finite.
     """
     machine, options = job.machine, job.options
-    state, kept, first, idle = _where_it_was(job.state_file, machine.begin(params))
+    state, kept, first, idle = _where_it_was(job, machine.begin(params))
     batches = job.batches()
     for _ in range(first):
         next(batches)
@@ -190,19 +195,18 @@ def fit(job: Job, params: Params) -> Kept:
         if options.patience is not None and idle >= options.patience:
             break
         if job.keep is not None and kept is not None and clock.due():
-            resume.write(
-                job.state_file, (state, kept.params), (step + count, idle, kept.step, kept.valid_loss)
-            )
+            where = (step + count, idle, kept.step, kept.valid_loss, *job.marks)
+            resume.write(job.state_file, (state, kept.params), where)
             job.keep(job.state_file, step + count)
     return kept  # type: ignore[return-value]  # steps >= 1
 
 
-def _where_it_was(path: Path, begin: State) -> tuple[State, Kept | None, int, int]:
-    """State, what is kept, steps done and idle evaluations of a training cut off, else of a new one."""
-    saved = resume.read(path, (begin, begin.params))
-    if saved is None:
+def _where_it_was(job: Job, begin: State) -> tuple[State, Kept | None, int, int]:
+    """State, what is kept, steps done and idle evaluations of this training if it was cut off, else of a new one."""
+    saved = resume.read(job.state_file, (begin, begin.params))
+    if saved is None or saved[1][4:] != job.marks:
         return begin, None, 0, 0
-    (state, params), (step, idle, kept_step, valid_loss) = saved
+    (state, params), (step, idle, kept_step, valid_loss, *_) = saved
     return state, Kept(params, int(kept_step), valid_loss), int(step), int(idle)
 
 
