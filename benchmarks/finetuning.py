@@ -25,9 +25,10 @@ import numpy as np
 from machine import describe_machine
 from oracle import ethanol, pool, test_regions
 
+from alfw.core.exploration import Pool
 from alfw.core.metrics import rmse
 from alfw.core.protocols import Potential
-from alfw.core.records import Labeled, Pool, Resources, TrainingData
+from alfw.core.records import Labeled, Resources, TrainingData
 from alfw.models.nequix import NequixModel
 from alfw.selectors.environments import EnvironmentsSelector
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from alfw.core import registry
+from alfw.core.exploration import Pool
 from alfw.core.frame import Frame
-from alfw.core.records import Pool
 from alfw.store.mongod import find_mongod
 
 ROOT = Path(__file__).parent.parent

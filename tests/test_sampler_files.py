@@ -12,9 +12,10 @@ from ase.build import fcc111, molecule
 from pydantic import ValidationError
 
 from alfw.core.errors import DataError
+from alfw.core.exploration import Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import ReadsFiles, Sampler
-from alfw.core.records import Exploration, Resources
+from alfw.core.records import Resources
 from alfw.core.registry import plugin_class
 from alfw.samplers.files import FilesSampler
 

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from sampler_toys import Toy
 
 from alfw.core.errors import DataError, PluginError, SamplingError
+from alfw.core.exploration import Exploration
 from alfw.core.frame import Frame
 from alfw.core.neighbours import closest_fraction
-from alfw.core.records import Exploration, Resources
+from alfw.core.records import Resources
 from alfw.core.registry import plugin_class
 from alfw.samplers import _jaxmd, _jaxmd_loop
 from alfw.samplers._jaxmd_events import recent_frames

@@ -14,9 +14,10 @@ from sampler_toys import Toy
 
 from alfw.config import CampaignConfig
 from alfw.core.errors import ConfigError, SamplingError
+from alfw.core.exploration import Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import HasSpread
-from alfw.core.records import Exploration, Resources
+from alfw.core.records import Resources
 from alfw.core.uncertainty import frame_force_std
 from alfw.models._nequix_network import load, program, save
 from alfw.models.nequix import NequixModel

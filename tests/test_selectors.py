@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from alfw.core.errors import ConfigError
+from alfw.core.exploration import Pool, Selection
 from alfw.core.frame import Frame
-from alfw.core.records import Pool, Selection
 from alfw.core.registry import plugin_class
 from alfw.selectors._coverage import Coverage, element_scale
 from alfw.selectors._descriptors import descriptors

@@ -10,8 +10,9 @@ from typing import Any
 from alfw.cli.output import say
 from alfw.cli.work import this_fworker
 from alfw.config import CampaignConfig
+from alfw.core.exploration import Pool
 from alfw.core.protocols import label
-from alfw.core.records import Labeled, Pool, TrainingData
+from alfw.core.records import Labeled, TrainingData
 from alfw.steps.screen import screened
 from alfw.steps.start import Import
 

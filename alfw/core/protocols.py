@@ -11,19 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from alfw.core.exploration import Exploration, Pool, Selection
 from alfw.core.frame import Float, Frame
-from alfw.core.records import (
-    Attempt,
-    Exploration,
-    Label,
-    Pool,
-    Prediction,
-    Resources,
-    Run,
-    Selection,
-    Theory,
-    TrainingData,
-)
+from alfw.core.records import Attempt, Label, Prediction, Resources, Run, Theory, TrainingData
 
 
 @runtime_checkable
@@ -108,6 +98,15 @@ def spread_lacking(plugin: object, members: int, cheap: bool) -> str | None:
         if need == "heads" and not cheap:
             return f"{key}: needs a shallow ensemble (model.heads 8 or so, members 1); force_std_eV_per_A serves others"
     return None
+
+
+@runtime_checkable
+class NeedsStress(Protocol):
+    """A sampler that changes cells: of use only where the model has a stress, and labels have one to train it on."""
+
+    def stress_needs(self) -> Sequence[str]:
+        """Paths of the options, as the user wrote them, that ask for a stress; empty = none does."""
+        ...
 
 
 @runtime_checkable

@@ -12,9 +12,9 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from alfw.core.errors import SamplingError
+from alfw.core.exploration import Event, Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import JaxPotential
-from alfw.core.records import Event, Exploration
 from alfw.core.units import FS
 from alfw.samplers import _jaxmd_loop as loop
 from alfw.samplers._jaxmd_events import events_of

@@ -20,6 +20,7 @@ from alfw.core.ids import derive_seed
 from alfw.core.neighbours import Edges, neighbours
 from alfw.core.protocols import JaxPotential
 from alfw.core.units import KB_eV_PER_K
+from alfw.samplers._physical import extent
 
 ALL_PAIRS_MAX_ATOMS = 30
 EDGE_GROWTH = 1.25
@@ -137,12 +138,6 @@ def ring_size(dt_fs: float) -> int:
 def is_listed(frame: Frame) -> bool:
     """Whether a frame needs a neighbour list; a small molecule has all its pairs all the time."""
     return frame.periodic or len(frame) > ALL_PAIRS_MAX_ATOMS
-
-
-def extent(frame: Frame) -> float:
-    """Largest distance (Å) of a free atom from the centroid."""
-    distance = np.linalg.norm(frame.positions - frame.positions.mean(0), axis=1)
-    return float(distance[frame.free].max(initial=0.0))
 
 
 def atoms_of(walkers: Walkers, potential: JaxPotential, limits: NDArray[np.float64]) -> Atoms:

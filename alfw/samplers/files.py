@@ -9,9 +9,10 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from alfw.core.exploration import Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import Potential
-from alfw.core.records import Exploration, Resources
+from alfw.core.records import Resources
 from alfw.io.frames import expand_paths, read_frames
 
 

@@ -18,42 +18,14 @@ from pydantic import (
 )
 
 from alfw.core.errors import PluginError, SamplingError
+from alfw.core.exploration import Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import HasSpread, JaxPotential, Potential, spread_lacking
-from alfw.core.records import Exploration, Resources
+from alfw.core.records import Resources
 from alfw.core.registry import private
+from alfw.samplers._limits import HighForce, MDLimits
 
 ENSEMBLES = ("nvt", "nve")
-
-
-class MDLimits(BaseModel):
-    """What stops a walker; all but `force_std_eV_per_A` are looked at after every step.
-
-    Attributes
-    ----------
-    max_force_eV_per_A : float
-        Norm of the force on an atom, by what drives the run.
-    max_speed_A_per_fs : float
-        Of an atom, from its momentum and from its displacement in one step.
-    force_std_eV_per_A : float or None
-        Largest `force_std` over the atoms; None = not looked at. Where it is not set, an ensemble of one is let pass.
-        Of a shallow ensemble it costs about as much as of a deep one; `energy_std_eV_per_atom` costs next to nothing.
-    energy_std_eV_per_atom : float or None
-        Shallow ensembles only (model.heads): standard deviation over the members of a walker's energy, per atom.
-    min_distance_fraction : float
-        Closest distance of two atoms over the sum of their covalent radii (`ase.data.covalent_radii`).
-    max_growth_A : float
-        Molecules only: growth of the largest distance of an atom from the centroid over its value in the start.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    max_force_eV_per_A: PositiveFloat = 30.0
-    max_speed_A_per_fs: PositiveFloat = 1.0
-    force_std_eV_per_A: PositiveFloat | None = 3.0
-    energy_std_eV_per_atom: PositiveFloat | None = None
-    min_distance_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.6
-    max_growth_A: PositiveFloat = 10.0
 
 
 class JaxMDSampler(BaseModel):
@@ -90,6 +62,7 @@ class JaxMDSampler(BaseModel):
     equilibration_steps: NonNegativeInt = 0
     force_std_every: PositiveInt = 10
     limits: MDLimits = MDLimits()
+    high_force: HighForce = HighForce()
 
     @field_validator("ensemble")
     @classmethod

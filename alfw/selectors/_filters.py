@@ -8,8 +8,8 @@ import numpy as np
 from ase.data import covalent_radii
 from numpy.typing import NDArray
 
+from alfw.core.exploration import Pool
 from alfw.core.frame import Bool, Frame
-from alfw.core.records import Pool
 from alfw.selectors._neighbourhood import neighbourhoods
 from alfw.selectors._options import Band, Physical
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from alfw.core.exploration import Choice, Pool, Selection
 from alfw.core.frame import Float
-from alfw.core.records import Choice, Pool, Selection
 from alfw.selectors._duplicates import Duplicates
 
 

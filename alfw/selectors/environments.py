@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from alfw.core.exploration import Choice, Pool, Selection
 from alfw.core.frame import Frame
-from alfw.core.records import Choice, Pool, Selection
 from alfw.selectors._coverage import Coverage, Features
 from alfw.selectors._descriptors import descriptors, standardise
 from alfw.selectors._duplicates import Duplicates

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from alfw.core.errors import ConfigError
-from alfw.core.records import Pool, Selection
+from alfw.core.exploration import Pool, Selection
 from alfw.selectors._filters import candidates
 from alfw.selectors._options import Band, Dedup, Physical
 from alfw.selectors._ranked import take

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from alfw.core.records import Pool, Selection
+from alfw.core.exploration import Pool, Selection
 from alfw.selectors._filters import candidates
 from alfw.selectors._options import Band, Dedup, Physical, band_needs
 from alfw.selectors._ranked import take

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from alfw.core.exploration import Event, Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import ReadsFiles, Sampler
-from alfw.core.records import Event, Exploration
 from alfw.io.shards import pack
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import frames_on, previous_dataset, rows_of

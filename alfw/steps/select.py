@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from alfw.core.errors import InputError
+from alfw.core.exploration import Pool
 from alfw.core.frame import Frame
 from alfw.core.protocols import Labeler
-from alfw.core.records import Pool
 from alfw.io.shards import pack, unpack
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import frames_on, previous_dataset, rows_of
