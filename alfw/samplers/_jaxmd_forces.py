@@ -43,11 +43,14 @@ class Forces(NamedTuple):
         0 where it was not asked for.
     energy_std : (R+1,) float32, eV per atom
         0 without a cheap spread.
+    bias : (N, 3) float32, eV/Å
+        What pushes the walkers beside `force`; 0 without a bias. It moves atoms, and is in nothing that is recorded.
     """
 
     force: Array
     force_std: Array
     energy_std: Array
+    bias: Array
 
 
 def surface_of(potential: JaxPotential) -> tuple[Surface, Any]:
@@ -118,7 +121,7 @@ def _of_member(
     zero = jnp.zeros_like(position)
     first, _, squares = lax.fori_loop(0, n_members, member, (zero, zero, zero[:, 0]))
     spread = jnp.sqrt(squares / jnp.maximum(n_members, 1).astype(jnp.float32))
-    return Forces(first, spread, jnp.zeros(atoms.count.shape[0], jnp.float32))
+    return Forces(first, spread, jnp.zeros(atoms.count.shape[0], jnp.float32), zero)
 
 
 def _of_mean(
@@ -153,4 +156,4 @@ def _of_mean(
     n = atoms.count.shape[0]
     per_walker = jax.ops.segment_sum(deviations.T, atoms.walker, n, indices_are_sorted=True)
     energy_std = jnp.sqrt((per_walker**2).mean(1)) / atoms.count[:, 0]
-    return Forces(force, jnp.sqrt(squares / jnp.float32(shape.shape[0])), energy_std)
+    return Forces(force, jnp.sqrt(squares / jnp.float32(shape.shape[0])), energy_std, zero)
