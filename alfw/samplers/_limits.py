@@ -45,7 +45,7 @@ class HighForce(BaseModel):
     quantile : float or None
         Of the largest forces of all frames kept at the same temperature, so that it is the system's own force
         distribution that says what is high: an absolute threshold of 5 eV/Å is an ordinary thermal force of some
-        molecules. None = not looked at.
+        molecules. It takes 1 / (1 − quantile) frames at least to report one. None = not looked at.
     max_force_eV_per_A : float or None
         An absolute threshold beside it, or instead of it.
     max_events : int
