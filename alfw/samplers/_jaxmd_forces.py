@@ -16,6 +16,10 @@ from jax import Array, lax
 from alfw.core.protocols import HasSpread, JaxPotential
 from alfw.samplers._jaxmd_system import Atoms, EdgeArrays
 
+# Positions (N, 3) Å, and an isotropic strain (R+1,) of each walker's edges, which is 0: the virial is its gradient.
+Place = tuple[Array, Array]
+BIAS_MEMORY = 2  # numbers that a bias carries from step to step, for each walker; 0 when a walker begins
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -43,14 +47,20 @@ class Forces(NamedTuple):
         0 where it was not asked for.
     energy_std : (R+1,) float32, eV per atom
         0 without a cheap spread.
+    virial : (R+1,) float32, eV
+        Sum over a walker's edges of vector · dE/dvector, of what drives the run: 3V dE/dV.
     bias : (N, 3) float32, eV/Å
         What pushes the walkers beside `force`; 0 without a bias. It moves atoms, and is in nothing that is recorded.
+    memory : (R+1, BIAS_MEMORY) float32
+        What the bias remembers of each walker after this step.
     """
 
     force: Array
     force_std: Array
     energy_std: Array
+    virial: Array
     bias: Array
+    memory: Array
 
 
 def surface_of(potential: JaxPotential) -> tuple[Surface, Any]:
@@ -71,6 +81,8 @@ def forces_on(
     driver: Array,
     all_members: Array,
     wanted: Array,
+    bias: Any,
+    memory: Array,
 ) -> Forces:
     """Forces at these positions.
 
@@ -82,25 +94,34 @@ def forces_on(
         Whether force_std is due.
     wanted : () bool
         Nothing is computed if not.
+    bias : pytree
+        Numbers of the bias, `Settings.bias`; () = none.
+    memory : (R+1, BIAS_MEMORY) float32
+        Of the step before, see `Forces`.
     """
 
-    def function(some: Any, x: Array) -> Any:
+    def function(some: Any, at: Place) -> Any:
+        x, strain = at
         vectors = x[edges.senders] - x[edges.receivers] + edges.offsets
+        vectors = vectors * (1 + strain[atoms.walker[edges.receivers]])[:, None]
         return surface.function(some, vectors, atoms.species, edges.senders, edges.receivers)
 
     def free(gradient: Array) -> Array:
         return jnp.where(atoms.free, -gradient, jnp.float32(0))
 
+    place = position, jnp.zeros(atoms.count.shape[0], jnp.float32)
     if surface.cheap_spread:
-        return _of_mean(function, params, atoms, position, free, all_members, wanted)
-    return _of_member(function, params, atoms, position, free, driver, all_members, wanted)
+        said = _of_mean(function, params, atoms, place, free, all_members, wanted)
+    else:
+        said = _of_member(function, params, atoms, place, free, driver, all_members, wanted)
+    return said._replace(memory=memory)
 
 
 def _of_member(
     function: Callable[..., Array],
     params: Any,
     atoms: Atoms,
-    position: Array,
+    place: Place,
     free: Callable[[Array], Array],
     driver: Array,
     all_members: Array,
@@ -110,50 +131,54 @@ def _of_member(
     n_all = int(jax.tree.leaves(params)[0].shape[0])
     n_members = jnp.where(wanted, jnp.where(all_members, n_all, 1), 0)
 
-    def member(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        first, mean, squares = sums
+    def member(i: Array, sums: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        first, virial, mean, squares = sums
         one = jax.tree.map(lambda leaf: leaf[(driver + i) % n_all], params)
-        force = free(jax.grad(lambda x: function(one, x).sum())(position))
+        gradient, by_strain = jax.grad(lambda at: function(one, at).sum())(place)
+        force = free(gradient)
         delta = force - mean
         mean = mean + delta / (i + 1).astype(jnp.float32)
-        return jnp.where(i == 0, force, first), mean, squares + (delta * (force - mean)).sum(1)
+        first, virial = jnp.where(i == 0, force, first), jnp.where(i == 0, by_strain, virial)
+        return first, virial, mean, squares + (delta * (force - mean)).sum(1)
 
-    zero = jnp.zeros_like(position)
-    first, _, squares = lax.fori_loop(0, n_members, member, (zero, zero, zero[:, 0]))
+    zero, none = jax.tree.map(jnp.zeros_like, place)
+    first, virial, _, squares = lax.fori_loop(0, n_members, member, (zero, none, zero, zero[:, 0]))
     spread = jnp.sqrt(squares / jnp.maximum(n_members, 1).astype(jnp.float32))
-    return Forces(first, spread, jnp.zeros(atoms.count.shape[0], jnp.float32), zero)
+    return Forces(first, spread, none, virial, bias=zero, memory=none[:, None])
 
 
 def _of_mean(
     function: Callable[..., tuple[Array, Array]],
     params: Any,
     atoms: Atoms,
-    position: Array,
+    place: Place,
     free: Callable[[Array], Array],
     all_members: Array,
     wanted: Array,
 ) -> Forces:
     """The force of the mean, the spread of the energies from the same pass, and member by member that of the forces."""
-    shape = jax.eval_shape(function, params, position)[1]
+    shape = jax.eval_shape(function, params, place)[1]
     n_members = jnp.where(wanted, jnp.where(all_members, 1 + shape.shape[0], 1), 0)
 
-    def part(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def part(i: Array, sums: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         """The mean's force for i = 0, then the deviation of member i - 1 from it."""
-        first, squares, _ = sums
+        first, virial, squares, _ = sums
 
-        def total(x: Array) -> tuple[Array, Array]:
-            mean, deviations = function(params, x)
+        def total(at: Place) -> tuple[Array, Array]:
+            mean, deviations = function(params, at)
             return jnp.where(i == 0, mean.sum(), deviations[jnp.maximum(i - 1, 0)].sum()), deviations
 
-        gradient, deviations = jax.grad(total, has_aux=True)(position)
+        (gradient, by_strain), deviations = jax.grad(total, has_aux=True)(place)
         force = free(gradient)
         more = jnp.where(i == 0, jnp.float32(0), (force * force).sum(1))
-        return jnp.where(i == 0, force, first), squares + more, deviations
+        first, virial = jnp.where(i == 0, force, first), jnp.where(i == 0, by_strain, virial)
+        return first, virial, squares + more, deviations
 
-    zero = jnp.zeros_like(position)
-    start = (zero, zero[:, 0], jnp.zeros(shape.shape, shape.dtype))
-    force, squares, deviations = lax.fori_loop(0, n_members, part, start)
+    zero, none = jax.tree.map(jnp.zeros_like, place)
+    start = (zero, none, zero[:, 0], jnp.zeros(shape.shape, shape.dtype))
+    force, virial, squares, deviations = lax.fori_loop(0, n_members, part, start)
     n = atoms.count.shape[0]
     per_walker = jax.ops.segment_sum(deviations.T, atoms.walker, n, indices_are_sorted=True)
     energy_std = jnp.sqrt((per_walker**2).mean(1)) / atoms.count[:, 0]
-    return Forces(force, jnp.sqrt(squares / jnp.float32(shape.shape[0])), energy_std, zero)
+    spread = jnp.sqrt(squares / jnp.float32(shape.shape[0]))
+    return Forces(force, spread, energy_std, virial, bias=zero, memory=none[:, None])

@@ -14,7 +14,7 @@ from jax import Array, lax
 from jax_md import simulate
 
 from alfw.core.units import FS
-from alfw.samplers._jaxmd_forces import Forces, Surface, forces_on
+from alfw.samplers._jaxmd_forces import BIAS_MEMORY, Forces, Surface, forces_on
 from alfw.samplers._jaxmd_system import Atoms, EdgeArrays
 
 # What a limit is on, in the order in which a step is judged; reason 0 is "nan", -1 none.
@@ -31,6 +31,8 @@ class Settings(NamedTuple):
     dt, gamma : () float32
         Time step and friction in internal units; friction 0 is velocity Verlet.
     force_std_every, ring_every, driver : () int32
+    bias : pytree
+        Numbers of the bias; () = none.
     """
 
     dt: Array
@@ -38,6 +40,7 @@ class Settings(NamedTuple):
     force_std_every: Array
     ring_every: Array
     driver: Array
+    bias: Any = ()
 
 
 class Carry(NamedTuple):
@@ -49,7 +52,10 @@ class Carry(NamedTuple):
         Steps done.
     stale : () bool
         The next step needs new edges; it has not been done.
-    position, momentum, force : (N, 3) float32
+    position, momentum, force, bias : (N, 3) float32
+        Atoms move by `force` + `bias`; limits and records know `force` alone.
+    memory : (R+1, BIAS_MEMORY) float32
+        See `Forces`.
     built : (N, 3) float32
         Positions at which the edges were made.
     rng : (2,) uint32
@@ -72,6 +78,8 @@ class Carry(NamedTuple):
     position: Array
     momentum: Array
     force: Array
+    bias: Array
+    memory: Array
     built: Array
     rng: Array
     alive: Array
@@ -106,6 +114,8 @@ def start(position: Any, momentum: Any, seed: int, n_walkers: int, ring_size: in
         position=x,
         momentum=jnp.asarray(momentum),
         force=jnp.zeros_like(x),
+        bias=jnp.zeros_like(x),
+        memory=jnp.zeros((n_walkers + 1, BIAS_MEMORY), jnp.float32),
         built=x,
         rng=jax.random.PRNGKey(seed),
         alive=jnp.arange(n_walkers + 1) < n_walkers,
@@ -162,7 +172,8 @@ def _step(
     looked at between drift and force.
     """
     dt = jnp.where(carry.step < 0, jnp.float32(0), settings.dt)
-    state = simulate.NVTLangevinState(carry.position, carry.momentum, carry.force, atoms.mass, carry.rng)
+    pushed = carry.force + carry.bias
+    state = simulate.NVTLangevinState(carry.position, carry.momentum, pushed, atoms.mass, carry.rng)
     state = simulate.momentum_step(state, dt / 2)
     state = simulate.position_step(state, jnp.add, dt / 2)
     state = simulate.stochastic_step(state, dt, atoms.kT, settings.gamma)
@@ -171,10 +182,21 @@ def _step(
     moved = jnp.linalg.norm(state.position - carry.position, axis=1) / settings.dt * FS  # Å/fs
     stale = _stale(atoms, skin, carry, state.position, moved)
     due = (carry.step + 1) % settings.force_std_every == 0
-    said = forces_on(surface, params, atoms, edges, state.position, settings.driver, due, ~stale)
-    state = simulate.momentum_step(state.set(force=said.force), dt / 2)
+    said = forces_on(
+        surface,
+        params,
+        atoms,
+        edges,
+        state.position,
+        settings.driver,
+        due,
+        ~stale,
+        settings.bias,
+        carry.memory,
+    )
+    state = simulate.momentum_step(state.set(force=said.force + said.bias), dt / 2)
     verdict = _judge(atoms, edges, state, said, moved)
-    return _next(atoms, settings, carry, state, verdict, stale)
+    return _next(atoms, settings, carry, state, said, verdict, stale)
 
 
 def _stale(atoms: Atoms, skin: Array, carry: Carry, position: Array, moved: Array) -> Array:
@@ -199,7 +221,7 @@ def _judge(atoms: Atoms, edges: EdgeArrays, state: Any, said: Forces, moved: Arr
     speed = jnp.maximum(jnp.linalg.norm(state.momentum / atoms.mass, axis=1) * FS, moved)
     far = jnp.linalg.norm(x - centroid[atoms.walker], axis=1)
     broken = ~jnp.isfinite(x.sum(1) + state.force.sum(1) + state.momentum.sum(1) + said.force_std)
-    columns = [speed, jnp.linalg.norm(state.force, axis=1), far, said.force_std, broken.astype(jnp.float32)]
+    columns = [speed, jnp.linalg.norm(said.force, axis=1), far, said.force_std, broken.astype(jnp.float32)]
     largest = per_walker(jnp.stack(columns, 1) * jnp.stack([*[free] * 4, jnp.ones_like(free)], 1))
     distance = jnp.linalg.norm(x[edges.senders] - x[edges.receivers] + edges.offsets, axis=1)
     closeness = jnp.where(edges.radii > 0, edges.radii / distance, jnp.float32(0))
@@ -215,7 +237,13 @@ def _judge(atoms: Atoms, edges: EdgeArrays, state: Any, said: Forces, moved: Arr
 
 
 def _next(
-    atoms: Atoms, settings: Settings, carry: Carry, state: Any, verdict: Judgement, stale: Array
+    atoms: Atoms,
+    settings: Settings,
+    carry: Carry,
+    state: Any,
+    said: Forces,
+    verdict: Judgement,
+    stale: Array,
 ) -> Carry:
     """The carry after the step: walkers within the limits have moved, others stand where they were."""
     hit = carry.alive & ~verdict.ok & ~stale
@@ -233,7 +261,9 @@ def _next(
         stale=stale,
         position=position,
         momentum=pick(state.momentum, carry.momentum),
-        force=pick(state.force, carry.force),
+        force=pick(said.force, carry.force),
+        bias=pick(said.bias, carry.bias),
+        memory=jnp.where((alive & ~stale)[:, None], said.memory, carry.memory),
         rng=jnp.where(stale, carry.rng, state.rng),
         alive=alive,
         reason=jnp.where(hit, verdict.reason, carry.reason),
