@@ -133,7 +133,27 @@ mistake(
 )
 mistake("no kind", lambda c, f: c["select"].pop("kind"), "select.kind: missing")
 mistake("no checkpoint", setting("model", start_from="mp-1.nqx"), "model: start_from: ", "is not there")
-mistake("cpu_hours", setting("stop", cpu_hours=10), "cpu_hours", "not available in this version")
+mistake("negative budget", setting("stop", cpu_hours=-10), "stop.cpu_hours: ", "-10")
+mistake("no label allowed", setting("stop", max_labels=0), "stop.max_labels: ", "0")
+mistake("gain in vain", setting("stop", min_gain_percent=0), "stop.min_gain_percent: ", "0")
+mistake("coverage of all", setting("calibration", coverage=1), "calibration.coverage: ", "1")
+mistake(
+    "two bands",
+    setting("select", kind="force-std", band_eV_per_A=[0.1, None], band_error_eV_per_A=[0.1, None]),
+    "select.band_error_eV_per_A: give either",
+)
+mistake(
+    "band of errors, one member",
+    lambda c, f: (c["model"].update(members=1), c["select"].update(band_error_eV_per_A=[0.1, None])),
+    "select.band_error_eV_per_A: ",
+    "model.members",
+)
+mistake(
+    "band of errors, no audit",
+    setting("select", kind="force-std", audit_frames=0, band_error_eV_per_A=[0.1, None]),
+    "select.band_error_eV_per_A: ",
+    "audit_frames",
+)
 mistake(
     "from_campaign",
     lambda c, f: c["data"].update(initial=[{"from_campaign": "a@1"}]),

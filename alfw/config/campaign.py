@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from alfw.config.messages import one_line
 from alfw.config.sections import CampaignFile, LabelStage, Section, SelectStage
-from alfw.config.spread import check_spread
+from alfw.config.spread import check_error_band, check_spread
 from alfw.core.errors import ConfigError, PluginError
 from alfw.core.ids import content_id
 from alfw.core.protocols import Labeler, Model, Sampler, Selector
@@ -58,6 +58,7 @@ class CampaignConfig:
         plugins = self.plugins(None)
         samplers = {f"sample.{i}": sampler for i, sampler in enumerate(plugins.samplers)}
         check_spread(plugins.model, samplers | {"select": plugins.selector})
+        check_error_band(plugins.model, plugins.selector, self.raw["select"], self.select.audit_frames)
 
     @property
     def name(self) -> str:

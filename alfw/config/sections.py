@@ -36,6 +36,17 @@ NAME_RULE = "must be 2 to 60 lower-case letters (a-z), digits and hyphens, a let
 Name = Annotated[str, _shaped(r"[a-z][a-z0-9-]{0,58}[a-z0-9]", NAME_RULE)]
 Walltime = Annotated[str, _shaped(r"\d+:[0-5]\d:[0-5]\d", "must be HH:MM:SS, in quotes")]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+_End = Annotated[float, Field(ge=0.0)] | None
+
+
+def _rising(band: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    low, high = band
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"the lower end {low} must be below the upper end {high}")
+    return band
+
+
+ErrorBand = Annotated[tuple[_End, _End], AfterValidator(_rising)]  # null = open
 UNAVAILABLE = "not available in this version"
 
 
@@ -142,19 +153,20 @@ class ResourcesSection(Section):
 
 
 class StopSection(Section):
-    """When the campaign is done: any of the limits, or the accuracy wanted."""
+    """When the campaign is done.
+
+    Each budget (max_rounds, max_labels, cpu_hours, gpu_hours) ends it by itself. Of the others (force_rmse_eV_per_A,
+    min_gain_percent, max_failures_per_ns) all that are given have to be met, after min_rounds.
+    """
 
     min_rounds: Annotated[int, Field(ge=0)] = 1
     max_rounds: PositiveInt = 10
-    force_rmse_eV_per_A: PositiveFloat | None = None
     max_labels: PositiveInt | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unavailable(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "cpu_hours" in value:
-            raise ValueError(f"cpu_hours is {UNAVAILABLE}")
-        return value
+    cpu_hours: Annotated[float, Field(ge=0.0)] | None = None
+    gpu_hours: Annotated[float, Field(ge=0.0)] | None = None
+    force_rmse_eV_per_A: PositiveFloat | None = None
+    min_gain_percent: Annotated[float, Field(gt=0.0, lt=100.0)] | None = None
+    max_failures_per_ns: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> StopSection:
@@ -163,11 +175,19 @@ class StopSection(Section):
         return self
 
 
+class CalibrationSection(Section):
+    """What error bars promise: the share of new frames whose largest force error is to stay below them."""
+
+    coverage: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.9
+
+
 class SelectStage(Section):
     """How many frames `select` proposes; the other keys of the section are the selector's."""
 
     max_frames: PositiveInt = 50
     audit_frames: Annotated[int, Field(ge=0)] = 10
+    # The band of the selector as errors to expect, in place of values of force_std; see `alfw.steps.calibrate`.
+    band_error_eV_per_A: ErrorBand | None = None
 
 
 class LabelStage(Section):
@@ -192,4 +212,5 @@ class CampaignFile(Section):
     select: dict[str, Any]
     label: dict[str, Any]
     resources: ResourcesSection = ResourcesSection()
+    calibration: CalibrationSection = CalibrationSection()
     stop: StopSection = StopSection()

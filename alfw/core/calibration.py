@@ -166,6 +166,11 @@ def conformal_factor(scores: Float, coverage: float) -> float:
     return float(np.sort(np.where(np.isfinite(scores), scores, np.inf))[rank - 1])
 
 
+def frames_needed(coverage: float) -> int:
+    """The smallest number of scores whose `conformal_factor` is finite."""
+    return math.ceil(coverage / (1 - coverage) - 1e-9)
+
+
 def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """The exact central interval of a probability of which so many trials succeeded; (0, 1) of no trial.
 
@@ -193,13 +198,23 @@ class Coverage:
         """Observed; NaN of nothing."""
         return self.n_inside / self.n if self.n else math.nan
 
+    def off(self, promised: float, level: float = 0.99) -> int:
+        """−1 or +1 where the interval at this level lies below or above what was promised, else 0."""
+        low, high = clopper_pearson(self.n_inside, self.n, level)
+        return int(low > promised) - int(high < promised)
+
+    def __add__(self, other: Coverage) -> Coverage:
+        """Both together."""
+        return Coverage(self.n + other.n, self.n_inside + other.n_inside)
+
     def as_dict(self) -> Mapping[str, Any]:
-        """JSON data, with the 95 % Clopper–Pearson interval."""
+        """JSON data, with the 95 and 99 % Clopper–Pearson intervals."""
         return {
             "n_frames": self.n,
             "n_inside": self.n_inside,
             "fraction": self.fraction,
             "interval_95": list(clopper_pearson(self.n_inside, self.n)),
+            "interval_99": list(clopper_pearson(self.n_inside, self.n, 0.99)),
         }
 
 
