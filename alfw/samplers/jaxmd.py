@@ -23,6 +23,7 @@ from alfw.core.frame import Frame
 from alfw.core.protocols import HasSpread, JaxPotential, Potential, spread_lacking
 from alfw.core.records import Resources
 from alfw.core.registry import private
+from alfw.samplers._bias import UncertaintyBias
 from alfw.samplers._limits import HighForce, MDLimits
 
 ENSEMBLES = ("nvt", "nve")
@@ -46,6 +47,8 @@ class JaxMDSampler(BaseModel):
         One frame of every living walker is kept each time this many steps are done.
     force_std_every : int
         How often (steps) all members are asked.
+    bias : UncertaintyBias or None
+        Pushes walkers to where the ensemble disagrees; needs a thermostat, which takes up the heat.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -63,6 +66,7 @@ class JaxMDSampler(BaseModel):
     force_std_every: PositiveInt = 10
     limits: MDLimits = MDLimits()
     high_force: HighForce = HighForce()
+    bias: UncertaintyBias | None = None
 
     @field_validator("ensemble")
     @classmethod
@@ -81,6 +85,8 @@ class JaxMDSampler(BaseModel):
             )
         if self.equilibration_steps + self.keep_every > self.n_steps:
             raise ValueError("no frame would be kept: equilibration_steps + keep_every is above n_steps")
+        if self.bias is not None and self.ensemble == "nve":
+            raise ValueError("bias: heats the walkers, and ensemble 'nve' has no thermostat")
         return self
 
     def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
@@ -91,7 +97,9 @@ class JaxMDSampler(BaseModel):
             and "force_std_eV_per_A" in self.limits.model_fields_set
         ):
             needs["limits.force_std_eV_per_A"] = "members"
-        if self.limits.energy_std_eV_per_atom is not None:
+        if self.bias is not None:
+            needs["bias"] = "members"
+        elif self.limits.energy_std_eV_per_atom is not None:  # a biased run knows it of any ensemble
             needs["limits.energy_std_eV_per_atom"] = "heads"
         return needs
 
