@@ -16,9 +16,8 @@ from jax import Array, lax
 
 from alfw.samplers._jaxmd_system import Atoms
 
-MEMORY = (
-    3  # numbers that a bias carries from step to step: steps done, mean force, mean gradient; 0 at the start
-)
+# Numbers that a bias carries from step to step for each walker, 0 where it begins: steps done, mean force, gradient.
+BIAS_MEMORY = 3
 TINY = np.float32(1e-20)  # where all members agree, σ is 0 and pushes nobody
 
 
@@ -64,7 +63,7 @@ class Spread(NamedTuple):
 
 
 def bias_force(bias: Bias, memory: Array, atoms: Atoms, force: Array, gradient: Array) -> tuple[Array, Array]:
-    """The bias force (N, 3) eV/Å, and the memory (R+1, MEMORY) after this step.
+    """The bias force (N, 3) eV/Å, and the memory (R+1, BIAS_MEMORY) after this step.
 
     τ is the strength times the ratio of running means over the steps and the free atoms of a walker, that of |F| and
     that of |dσ_E/dx|; so the bias force is this share of the force, whatever the size of σ_E. Where an atom

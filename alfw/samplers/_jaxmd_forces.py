@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from alfw.core.protocols import HasSpread, JaxPotential
+from alfw.samplers._jaxmd_bias import Bias, bias_force, spread_of_mean, spread_of_members
 from alfw.samplers._jaxmd_system import Atoms, EdgeArrays
 
 # Positions (N, 3) Å, and an isotropic strain (R+1,) of each walker's edges, which is 0: the virial is its gradient.
 Place = tuple[Array, Array]
-BIAS_MEMORY = 2  # numbers that a bias carries from step to step, for each walker; 0 when a walker begins
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Forces(NamedTuple):
     force_std : (N,) float32, eV/Å
         0 where it was not asked for.
     energy_std : (R+1,) float32, eV per atom
-        0 without a cheap spread.
+        0 without a cheap spread or a bias.
     virial : (R+1,) float32, eV
         Sum over a walker's edges of vector · dE/dvector, of what drives the run: 3V dE/dV.
     bias : (N, 3) float32, eV/Å
@@ -81,7 +81,7 @@ def forces_on(
     driver: Array,
     all_members: Array,
     wanted: Array,
-    bias: Any,
+    bias: Bias | tuple[()],
     memory: Array,
 ) -> Forces:
     """Forces at these positions.
@@ -94,8 +94,8 @@ def forces_on(
         Whether force_std is due.
     wanted : () bool
         Nothing is computed if not.
-    bias : pytree
-        Numbers of the bias, `Settings.bias`; () = none.
+    bias : Bias or ()
+        Numbers of the bias; () = none, and none of its work is in the program.
     memory : (R+1, BIAS_MEMORY) float32
         Of the step before, see `Forces`.
     """
@@ -110,11 +110,40 @@ def forces_on(
         return jnp.where(atoms.free, -gradient, jnp.float32(0))
 
     place = position, jnp.zeros(atoms.count.shape[0], jnp.float32)
+    if isinstance(bias, Bias):
+        return _biased(surface, function, params, atoms, place, driver, all_members, wanted, bias, memory)
     if surface.cheap_spread:
         said = _of_mean(function, params, atoms, place, free, all_members, wanted)
     else:
         said = _of_member(function, params, atoms, place, free, driver, all_members, wanted)
     return said._replace(memory=memory)
+
+
+def _biased(
+    surface: Surface,
+    function: Callable[..., Any],
+    params: Any,
+    atoms: Atoms,
+    place: Place,
+    driver: Array,
+    all_members: Array,
+    wanted: Array,
+    bias: Bias,
+    memory: Array,
+) -> Forces:
+    """The same, and the bias force; of an ensemble of networks all members are asked in every step."""
+    if surface.cheap_spread:
+        spread = spread_of_mean(lambda at: function(params, at), atoms, place, all_members, wanted)
+    else:
+        n_all = int(jax.tree.leaves(params)[0].shape[0])
+
+        def member(i: Array, at: Place) -> Array:
+            return function(jax.tree.map(lambda leaf: leaf[(driver + i) % n_all], params), at)  # type: ignore[no-any-return]
+
+        spread = spread_of_members(member, n_all, atoms, place, wanted)
+    push, memory = bias_force(bias, memory, atoms, spread.force, spread.gradient)
+    energy_std = spread.energy_std / atoms.count[:, 0]
+    return Forces(spread.force, spread.force_std, energy_std, spread.virial, push, memory)
 
 
 def _of_member(

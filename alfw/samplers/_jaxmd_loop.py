@@ -14,7 +14,8 @@ from jax import Array, lax
 from jax_md import simulate
 
 from alfw.core.units import FS
-from alfw.samplers._jaxmd_forces import BIAS_MEMORY, Forces, Surface, forces_on
+from alfw.samplers._jaxmd_bias import BIAS_MEMORY
+from alfw.samplers._jaxmd_forces import Forces, Surface, forces_on
 from alfw.samplers._jaxmd_system import Atoms, EdgeArrays
 
 # What a limit is on, in the order in which a step is judged; reason 0 is "nan", -1 none.
