@@ -181,6 +181,28 @@ class CalibrationSection(Section):
     coverage: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.9
 
 
+class PreScreen(Section):
+    """A cheap labeler looks at what the selector picks, before costly labels are computed.
+
+    Attributes
+    ----------
+    labeler : mapping
+        Kind and options of a labeler; its labels are never stored as labels.
+    max_force_eV_per_A : float or None
+        Cheap forces beyond are unphysical; None = not looked at.
+    energy_window_eV_per_atom : float or None
+        Cheap energies farther than this from the median of the labelled frames of the same composition are; None = not
+        looked at.
+    oversample : float
+        So many times `max_frames` the selector picks, so that others take the place of what is rejected.
+    """
+
+    labeler: dict[str, Any]
+    max_force_eV_per_A: PositiveFloat | None = 30.0
+    energy_window_eV_per_atom: PositiveFloat | None = 1.0
+    oversample: Annotated[float, Field(ge=1.0, le=10.0)] = 1.5
+
+
 class SelectStage(Section):
     """How many frames `select` proposes; the other keys of the section are the selector's."""
 
@@ -188,6 +210,9 @@ class SelectStage(Section):
     audit_frames: Annotated[int, Field(ge=0)] = 10
     # The band of the selector as errors to expect, in place of values of force_std; see `alfw.steps.calibrate`.
     band_error_eV_per_A: ErrorBand | None = None
+    # What the labels of a round may cost, by a model learnt from finished ones; see `alfw.steps.label_cost`.
+    budget_cpu_hours: Annotated[float, Field(ge=0.0)] | None = None
+    prescreen: PreScreen | None = None
 
 
 class LabelStage(Section):
