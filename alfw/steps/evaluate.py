@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from alfw.core.metrics import bootstrap_upper, frame_force_mse, summarise
+from alfw.core.metrics import bootstrap_interval, bootstrap_upper, frame_force_mse, summarise
 from alfw.core.protocols import Potential
 from alfw.core.records import Labeled, Prediction
 from alfw.core.uncertainty import frame_force_std
+from alfw.steps import calibrate
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import Row, labeled, rows_of
 from alfw.steps.ensemble import driving_ensemble, load_potential
@@ -45,7 +46,12 @@ class _Predicted:
             return None
         items = [self.items[i] for i in chosen]
         energy = self.prediction.energy.mean(0)[chosen]
-        return summarise(items, energy, [self.prediction.forces[i].mean(0) for i in chosen]).as_dict()
+        forces = [self.prediction.forces[i].mean(0) for i in chosen]
+        bounds = bootstrap_interval(frame_force_mse(items, forces))
+        return {
+            **summarise(items, energy, forces).as_dict(),
+            "force_rmse_interval_95_eV_per_A": None if bounds is None else list(bounds),
+        }
 
     def residuals(self) -> list[dict[str, Any]]:
         """How far each label is off what was predicted; those that are not finite are left out."""
@@ -72,11 +78,13 @@ def _evaluate(ctx: Context) -> Outcome:
         for region in sorted({row.region for row in test if row.region})
     }
     metrics["valid"] = predicted.summary(valid)
-    audit = [row for row in rows if row.audit and row.round == ctx.round]
-    if audit:
-        metrics |= _audit(ctx, audit)
     # What the labels of the next round are compared with: the ensemble that will find them was not trained on these.
     outputs = {"ensemble": ensemble, "residuals": ctx.put_json(predicted.residuals())}
+    audit = [row for row in rows if row.audit and row.round == ctx.round]
+    if audit:
+        audited, errors = _audit(ctx, audit)
+        metrics |= audited
+        outputs["audit_errors"] = ctx.put_json(calibrate.rows(errors))
     counts = {
         "n_audit_labeled": len(audit),
         "n_changed_surface": merged["counts"].get("n_changed_surface", 0),
@@ -84,21 +92,25 @@ def _evaluate(ctx: Context) -> Outcome:
     return Outcome(outputs, counts, metrics)
 
 
-def _audit(ctx: Context, rows: list[Row]) -> dict[str, Any]:
+def _audit(ctx: Context, rows: list[Row]) -> tuple[dict[str, Any], list[calibrate.FrameError]]:
     """Errors on this round's audit labels of the ensemble that made the pool, before it was retrained on them."""
-    candidates = ctx.get_json(ctx.result("select")["outputs"]["candidates"])
-    temperature = {c["frame"]: c["temperature_K"] for c in candidates}
+    candidates = {c["frame"]: c for c in ctx.get_json(ctx.result("select")["outputs"]["candidates"])}
+    drawn = [candidates[row.frame] for row in rows]
+    names = calibrate.temperature_names([c["temperature_K"] for c in drawn])
     before = _Predicted.of(ctx, load_potential(ctx, driving_ensemble(ctx)), rows)
-    by_temperature = {}
-    for kelvin in sorted({temperature[row.frame] or 0.0 for row in rows}):
-        chosen = [row for row in rows if (temperature[row.frame] or 0.0) == kelvin]
-        by_temperature[f"{kelvin:g} K".replace(".", "_")] = before.summary(chosen)
-    mean_forces = [forces.mean(0) for forces in before.prediction.forces] if before.prediction else []
+    forces = before.prediction.forces if before.prediction else []
+    errors = calibrate.frame_errors(before.items, forces, calibrate.strata_of(drawn))
+    by_temperature = {
+        name: before.summary([row for row, own in zip(rows, names, strict=True) if own == name])
+        for name in sorted(set(names))
+    }
+    squares = frame_force_mse(before.items, [said.mean(0) for said in forces])
     return {
         "audit": before.summary(rows),
         "audit_by_temperature": by_temperature,
-        "audit_squares": [list(pair) for pair in frame_force_mse(before.items, mean_forces)],
-    }
+        "audit_squares": [list(pair) for pair in squares],
+        "calibration": calibrate.calibration(ctx, errors, len(forces[0]) if forces else 0),
+    }, errors
 
 
 def audit_upper_bound(ctx: Context, rounds: int = 3) -> float | None:
