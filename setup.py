@@ -72,8 +72,11 @@ setup(
             "physnet = alfw.models.physnet:PhysNetModel",
         ],
         "alfw.samplers": [
-            "jaxmd = alfw.samplers.jaxmd:JaxMDSampler",
             "files = alfw.samplers.files:FilesSampler",
+            "jaxmd = alfw.samplers.jaxmd:JaxMDSampler",
+            "random = alfw.samplers.placements:PlacementsSampler",
+            "rattle = alfw.samplers.rattle:RattleSampler",
+            "strain = alfw.samplers.strain:StrainSampler",
         ],
         "alfw.selectors": [
             "environments = alfw.selectors.environments:EnvironmentsSelector",

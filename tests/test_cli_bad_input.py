@@ -125,9 +125,7 @@ mistake("data not a mapping", lambda c, f: c.update(data="initial.extxyz"), "dat
 mistake("unknown kind", setting("model", kind="nequip"), "model.kind: ", "'nequip'", "nequix")
 mistake("unknown labeler", setting("label", kind="orcca"), "label.kind: ", "'orcca'", "orca", "tblite")
 mistake("labeler without method", setting("label", kind="orca"), "label.method: ", "missing")
-mistake(
-    "planned sampler", setting("sample", kind="rattle"), "sample.0.kind: ", "not available in this version"
-)
+mistake("unknown sampler", setting("sample", kind="shake"), "sample.0.kind: ", "'shake'", "rattle", "jaxmd")
 mistake(
     "package missing", setting("model", kind="broken"), "model.kind: ", "not_installed_anywhere", "install"
 )
