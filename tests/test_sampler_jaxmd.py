@@ -243,7 +243,7 @@ def test_ring_holds_every_second_fs_of_the_last_hundred(growth: float) -> None:
     trajectory = {}
     for step in range(601):
         sim.advance(step)
-        trajectory |= {frame.id: step for _, frame in sim.living_frames()}
+        trajectory |= {living.frame.id: step for living in sim.living()}
     event = int(np.asarray(sim.carry.event_step)[0])
     assert 0 < event < 600 and (event > 200) == (growth > 1)
     carry = sim.carry._replace(ring=np.asarray(sim.carry.ring))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +17,7 @@ from alfw.core.frame import Frame
 from alfw.core.protocols import JaxPotential
 from alfw.core.units import FS
 from alfw.samplers import _jaxmd_loop as loop
+from alfw.samplers._jaxmd_bias import bias_numbers
 from alfw.samplers._jaxmd_events import events_of
 from alfw.samplers._jaxmd_forces import surface_of
 from alfw.samplers._jaxmd_system import (
@@ -28,6 +29,7 @@ from alfw.samplers._jaxmd_system import (
     ring_size,
     walker_edges,
 )
+from alfw.samplers._physical import Kept
 from alfw.samplers.jaxmd import JaxMDSampler, MDLimits
 
 SKIN_A = 0.5
@@ -45,7 +47,7 @@ def explore(
     """What `JaxMDSampler.run` returns; any `skin_A` gives the same trajectories but for rounding."""
     walkers = _walkers(options, starts)
     simulation = Simulation(options, potential, walkers, seed, skin_A)
-    kept: list[tuple[Frame, int, int]] = []
+    rows: list[tuple[int, Living]] = []
     keep = set(
         range(options.equilibration_steps + options.keep_every, options.n_steps + 1, options.keep_every)
     )
@@ -53,23 +55,40 @@ def explore(
     for step in sorted(keep | report):
         simulation.advance(step)
         if step in keep:
-            kept += [(frame, w, step) for w, frame in simulation.living_frames()]
+            rows += [(step, living) for living in simulation.living()]
         if step in report:
             progress(f"MD step {step}/{options.n_steps}, {simulation.n_alive}/{options.walkers} walkers")
         if not simulation.n_alive:
             break
-    events = events_of(options, potential, walkers, simulation.carry)
-    walker = np.array([w for _, w, _ in kept], np.int64)
-    step_done = np.array([s for _, _, s in kept], np.int64)
-    target = walkers.temperature_K if options.ensemble == "nvt" else np.full(options.walkers, np.nan)
+    kept = _kept(options, walkers, rows)
+    events = events_of(options, potential, walkers, simulation.carry, kept)
     return Exploration(
-        frames=[frame for frame, _, _ in kept],
-        walker=walker,
-        step=step_done,
-        time_fs=step_done * options.dt_fs,
-        temperature_K=target[walker],
+        frames=kept.frames,
+        walker=kept.walker,
+        step=kept.step,
+        time_fs=kept.time_fs,
+        temperature_K=kept.temperature_K,
         events=events,
         counters=_counters(options, simulation, events),
+        unbiased=options.bias is None,
+        velocities=kept.velocities,
+    )
+
+
+def _kept(options: JaxMDSampler, walkers: Walkers, rows: Sequence[tuple[int, Living]]) -> Kept:
+    """The frames kept and what is known of them, from the walkers alive after some steps."""
+    walker, step = (
+        np.array(column, np.int64) for column in ([r.walker for _, r in rows], [s for s, _ in rows])
+    )
+    target = walkers.temperature_K if options.ensemble == "nvt" else np.full(options.walkers, np.nan)
+    return Kept(
+        frames=[living.frame for _, living in rows],
+        walker=walker,
+        step=step,
+        time_fs=step * options.dt_fs,
+        temperature_K=target[walker],
+        max_force=np.array([living.max_force for _, living in rows], np.float64),
+        velocities=[living.velocities for _, living in rows],
     )
 
 
@@ -115,6 +134,15 @@ def limit_table(options: JaxMDSampler, members: int) -> NDArray[np.float64]:
     )
 
 
+class Living(NamedTuple):
+    """A walker that has passed no limit: its frame, largest force (eV/Å, without a bias), velocities (n, 3) Å/fs."""
+
+    walker: int
+    frame: Frame
+    max_force: float
+    velocities: NDArray[np.float32]
+
+
 class Simulation:
     """A run in progress: the carry of the MD program and the edges that belong to it."""
 
@@ -124,7 +152,8 @@ class Simulation:
         self.options, self.walkers, self.skin_A = options, walkers, skin_A
         self.surface, self.params = surface_of(potential)
         limits = limit_table(options, potential.members)
-        self.atoms = loop.to_device(atoms_of(walkers, potential, limits))
+        atoms = atoms_of(walkers, potential, limits)
+        self.atoms, self.mass = loop.to_device(atoms), atoms.mass
         radius = max(covalent_radii[frame.numbers].max() for frame in walkers.starts)
         self.cutoff_A = max(potential.cutoff_A, 2 * radius * options.limits.min_distance_fraction)
         self.settings = _settings(options, potential.members, seed, bool(np.isfinite(limits[4])))
@@ -178,11 +207,18 @@ class Simulation:
         self.skin = jnp.asarray(skin_A, jnp.float32)
         self.carry = self.carry._replace(built=self.carry.position, stale=jnp.asarray(False))
 
-    def living_frames(self) -> list[tuple[int, Frame]]:
-        """The walkers that are alive and their frames."""
-        positions, alive = np.asarray(self.carry.position), np.asarray(self.carry.alive)
+    def living(self) -> list[Living]:
+        """The walkers that are alive."""
+        carry = self.carry
+        positions, alive = np.asarray(carry.position), np.asarray(carry.alive)
+        force = np.linalg.norm(np.asarray(carry.force), axis=1)  # 0 on fixed atoms
+        velocities = np.asarray(carry.momentum) / self.mass * np.float32(FS)
         pairs = zip(self.walkers.starts, self.walkers.slices, strict=True)
-        return [(w, frame.moved(positions[part])) for w, (frame, part) in enumerate(pairs) if alive[w]]
+        return [
+            Living(w, frame.moved(positions[part]), float(force[part].max()), velocities[part])
+            for w, (frame, part) in enumerate(pairs)
+            if alive[w]
+        ]
 
 
 def _settings(options: JaxMDSampler, members: int, seed: int, uncertain: bool) -> loop.Settings:
@@ -195,27 +231,28 @@ def _settings(options: JaxMDSampler, members: int, seed: int, uncertain: bool) -
         force_std_every=jnp.asarray(options.force_std_every if uncertain else never, jnp.int32),
         ring_every=jnp.asarray(ring_every(options.dt_fs), jnp.int32),
         driver=jnp.asarray(seed % members, jnp.int32),
+        bias=bias_numbers(options.bias, options.dt_fs, options.equilibration_steps),
     )
 
 
 def _counters(options: JaxMDSampler, simulation: Simulation, events: list[Event]) -> dict[str, float]:
     """Plain numbers of a run; an event's last step was done, and counts."""
     reasons = Counter(event.reason for event in events)
-    stopped = {event.walker: event.step for event in events}
+    stopped = {event.walker: event.step for event in events if event.reason != "high_force"}
     n_steps = sum(stopped.get(w, options.n_steps) for w in range(options.walkers))
     maxima: dict[str, Any] = {
         "max_force_eV_per_A": simulation.carry.max_force,
         "max_force_std_eV_per_A": simulation.carry.max_force_std,
     }
-    if simulation.surface.cheap_spread:
+    if simulation.surface.cheap_spread or options.bias is not None:
         maxima["max_energy_std_eV_per_atom"] = simulation.carry.max_energy_std
     driver = {} if simulation.surface.cheap_spread else {"driver": int(simulation.settings.driver)}
     return {
         "n_steps": n_steps,
         "n_walkers": options.walkers,
         "time_ps": n_steps * options.dt_fs / 1000,
-        "n_explosions": len(events) - reasons["uncertain"],
-        "n_high_force": reasons["force"],
+        "n_explosions": sum(event.explosion for event in events),
+        "n_high_force": reasons["high_force"],
         "n_uncertain": reasons["uncertain"],
         **driver,
         **{name: float(np.asarray(values)[:-1].max()) for name, values in maxima.items()},

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from alfw.samplers._bias import UncertaintyBias
 from alfw.samplers._jaxmd_system import Atoms
 
 # Numbers that a bias carries from step to step for each walker, 0 where it begins: steps done, mean force, gradient.
@@ -60,6 +61,20 @@ class Spread(NamedTuple):
     force_std: Array
     energy_std: Array
     gradient: Array
+
+
+def bias_numbers(options: UncertaintyBias | None, dt_fs: float, first_step: int) -> Bias | tuple[()]:
+    """The numbers of these options; () = no bias."""
+    if options is None:
+        return ()
+    numbers = (
+        options.strength,
+        options.max_force_eV_per_A,
+        max(1.0, options.averaging_fs / dt_fs),
+        first_step,
+        max(1.0, options.ramp_fs / dt_fs),
+    )
+    return Bias(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
 
 def bias_force(bias: Bias, memory: Array, atoms: Atoms, force: Array, gradient: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""What stopped a walker, and the last physical frame before."""
+"""What stopped a walker and the last physical frame before, and frames with a high force."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ import numpy as np
 from alfw.core.exploration import Event
 from alfw.core.frame import Frame
 from alfw.core.protocols import HasElectrostatics, JaxPotential
-from alfw.samplers._jaxmd_loop import REASONS, Carry
+from alfw.core.units import FS
+from alfw.samplers._jaxmd_state import REASONS, Carry
 from alfw.samplers._jaxmd_system import Walkers, ring_every
-from alfw.samplers._physical import last_physical, with_dipoles
+from alfw.samplers._physical import Kept, high_force_events, last_physical, with_dipoles
 from alfw.samplers.jaxmd import JaxMDSampler
 
 
-def events_of(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, carry: Carry) -> list[Event]:
-    """One event for each walker that stands still, in the order of the walkers."""
+def events_of(
+    options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, carry: Carry, kept: Kept
+) -> list[Event]:
+    """One event for each walker that stands still, in their order; then the frames kept with the highest forces."""
+    events = [*_stops(options, potential, walkers, carry), *high_force_events(options.high_force, kept)]
+    return with_dipoles(potential, events) if events and isinstance(potential, HasElectrostatics) else events
+
+
+def _stops(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, carry: Carry) -> list[Event]:
+    """One event for each walker that stands still."""
     stopped = np.flatnonzero(np.asarray(carry.reason)[:-1] >= 0)
     if not len(stopped):
         return []
     # The ring is by far the largest array; it comes to the host only when it is needed.
-    host = carry._replace(**{name: np.asarray(getattr(carry, name)) for name in ("ring", "position", "bad")})
-    events = [_event(options, potential, walkers, host, int(w)) for w in stopped]
-    return with_dipoles(potential, events) if isinstance(potential, HasElectrostatics) else events
+    names = ("ring", "position", "momentum", "bad")
+    host = carry._replace(**{name: np.asarray(getattr(carry, name)) for name in names})
+    return [_event(options, potential, walkers, host, int(w)) for w in stopped]
 
 
 def _event(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, carry: Carry, w: int) -> Event:
@@ -43,6 +52,7 @@ def _event(options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, car
         ),
         bad=start.moved(bad) if np.isfinite(bad).all() else None,
         value=1.0 / value if reason == "distance" else value,
+        velocities=np.asarray(carry.momentum[part], np.float64) / start.masses[:, None] * FS,  # type: ignore[index]
     )
 
 

@@ -29,7 +29,7 @@ class Kept:
 
     Attributes
     ----------
-    frames : sequence of B Frames
+    frames : list of B Frames
     walker, step : (B,) int64
     time_fs, temperature_K : (B,) float64
         As in `Exploration`.
@@ -38,7 +38,7 @@ class Kept:
     velocities : sequence of B × (n, 3) float, Å/fs, or None
     """
 
-    frames: Sequence[Frame]
+    frames: list[Frame]
     walker: Int
     step: Int
     time_fs: Float
