@@ -124,8 +124,9 @@ class Context:
         wall, cpu = time.perf_counter(), cpu_seconds()
         outcome = work()
         cost = {
-            "wall_s": time.perf_counter() - wall,
+            "wall_s": (lasted := time.perf_counter() - wall),
             "cpu_s": cpu_seconds() - cpu,
+            "gpu_s": lasted * self.resources(stage).gpus,
             "host": socket.gethostname(),
         }
         return self.store.commit_result(

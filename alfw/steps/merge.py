@@ -58,9 +58,10 @@ def _merge(ctx: Context) -> Outcome:
         **_marked(ctx, [found for _, found in labels.values()]),
     }
     wall = sum(labels[row["frame"]][1].wall_s for row in wanted if row["frame"] in labels)
-    threads = ctx.resources("label").resources().threads
+    asked = ctx.resources("label")
+    cost = {"label_cpu_s": wall * asked.resources().threads, "label_gpu_s": wall * asked.gpus}
     shard = put_shard(ctx, new, {i: label for i, (_, label) in labels.items()})
-    return Outcome({"dataset": dataset, "shard": shard}, counts, {"label_cpu_s": wall * threads})
+    return Outcome({"dataset": dataset, "shard": shard}, counts, cost)
 
 
 def _marked(ctx: Context, labels: list[Label]) -> dict[str, int]:

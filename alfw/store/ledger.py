@@ -100,6 +100,25 @@ def reopen_failures(store: HasDatabase, claimed: Mapping[str, int]) -> int:
 
 
 @verb
+def failed_attempts(store: HasDatabase, campaign: str) -> list[tuple[str, float | None]]:
+    """Class, and wall time in s of its output (None: it left none), of each attempt of a campaign that failed."""
+    known = {(doc["frame"], doc.get("run") or doc["_id"]): doc for doc in _of(store, campaign)}
+    runs = [doc["run"] for doc in known.values() if doc.get("run")]
+    walls = {
+        doc["_id"]: doc["wall_s"]
+        for doc in find_by(collection(store, "runs"), "_id", runs, None, ("wall_s",))
+    }
+    return [(doc["class"], walls.get(doc.get("run", ""))) for doc in known.values()]
+
+
+def _of(store: HasDatabase, campaign: str) -> list[Document]:
+    fields = ("frame", "class", "run", "time")
+    return list(
+        collection(store, "failures").find({"campaign": campaign}, fields).sort([("time", 1), ("_id", 1)])
+    )
+
+
+@verb
 def failure_counts(store: HasDatabase, campaign: str, final: bool | None = None) -> dict[str, int]:
     """How many failures of each class a campaign met; `final` restricts to final (or to retried) ones."""
     where = {"campaign": campaign} | ({} if final is None else FINAL if final else {"final": False})

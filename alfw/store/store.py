@@ -73,6 +73,7 @@ class Store:
 
     put_failure = ledger.put_failure
     failures = ledger.failures
+    failed_attempts = ledger.failed_attempts
     final_failures = ledger.final_failures
     all_final_failures = ledger.all_final_failures
     reopen_failures = ledger.reopen_failures

@@ -18,7 +18,7 @@ from alfw.config import CampaignConfig
 from alfw.core.errors import CampaignConflictError, StoreError
 from alfw.steps import start as start_step
 from alfw.steps.context import Context, load_config
-from alfw.steps.decide import stop_reason
+from alfw.steps.stop_rules import stop_reason
 from alfw.store import Store
 from alfw.workflow.rounds import continue_campaign, open_round
 
