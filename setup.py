@@ -74,6 +74,7 @@ setup(
         "alfw.samplers": [
             "files = alfw.samplers.files:FilesSampler",
             "jaxmd = alfw.samplers.jaxmd:JaxMDSampler",
+            "normal-modes = alfw.samplers.normal_modes:NormalModesSampler",
             "random = alfw.samplers.placements:PlacementsSampler",
             "rattle = alfw.samplers.rattle:RattleSampler",
             "strain = alfw.samplers.strain:StrainSampler",

@@ -32,10 +32,12 @@ def check_elements(potential: Potential, frame: Frame) -> None:
 def close_atoms(frame: Frame, fraction: float) -> Int:
     """(c,) int64: atoms with a neighbour (or image) closer than `fraction` of the sum of covalent radii.
 
-    Pairs of fixed atoms are not looked at: nothing that a sampler does brings them apart.
+    `fraction` is at most 1. Pairs of fixed atoms are not looked at: nothing that a sampler does brings them apart.
     """
+    if fraction <= 0:
+        return np.empty(0, np.int64)
     radii = covalent_radii[frame.numbers]
-    edges = neighbours(frame, max(2.0 * fraction * float(radii.max()), 1e-3))
+    edges = neighbours(frame, 2.0 * float(radii.max()))  # a much shorter reach would take longer: many small cells
     distance = np.linalg.norm(edges.vectors(frame.positions, frame.cell), axis=1)
     seen = frame.free[edges.senders] | frame.free[edges.receivers]
     close = seen & (distance < fraction * (radii[edges.senders] + radii[edges.receivers]))
