@@ -10,8 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from alfw.config.messages import one_line
+from alfw.config.prescreen import check_prescreen
 from alfw.config.sections import CampaignFile, LabelStage, Section, SelectStage
 from alfw.config.spread import check_error_band, check_spread
+from alfw.config.stress import check_stress
 from alfw.core.errors import ConfigError, PluginError
 from alfw.core.ids import content_id
 from alfw.core.protocols import Labeler, Model, Sampler, Selector
@@ -23,12 +25,16 @@ PLACEHOLDER = re.compile(r">>([A-Za-z_][A-Za-z0-9_]*)<<")
 
 @dataclass(frozen=True)
 class Plugins:
-    """The four plug-ins of a campaign, ready to work."""
+    """The plug-ins of a campaign, ready to work.
+
+    `prescreen`: the cheap labeler that looks at what the selector picks, where the campaign has one.
+    """
 
     model: Model
     samplers: tuple[Sampler, ...]
     selector: Selector
     labeler: Labeler
+    prescreen: Labeler | None = None
 
 
 class CampaignConfig:
@@ -58,7 +64,9 @@ class CampaignConfig:
         plugins = self.plugins(None)
         samplers = {f"sample.{i}": sampler for i, sampler in enumerate(plugins.samplers)}
         check_spread(plugins.model, samplers | {"select": plugins.selector})
+        check_stress(plugins.model, plugins.labeler, samplers)
         check_error_band(plugins.model, plugins.selector, self.raw["select"], self.select.audit_frames)
+        check_prescreen(plugins.labeler, plugins.prescreen)
 
     @property
     def name(self) -> str:
@@ -86,14 +94,19 @@ class CampaignConfig:
         resolved = {key: self.raw[key] for key in SECTIONS}
         if env is not None:
             resolved |= {key: _resolve(self.raw[key], env) for key in resolve}
+        own, selector = _split(resolved["select"], SelectStage)
+        cheap = (own.get("prescreen") or {}).get("labeler")
         return Plugins(
             model=_plugin("alfw.models", resolved["model"], "model"),
             samplers=tuple(
                 _plugin("alfw.samplers", options, f"sample.{i}")
                 for i, options in enumerate(resolved["sample"])
             ),
-            selector=_plugin("alfw.selectors", _split(resolved["select"], SelectStage)[1], "select"),
+            selector=_plugin("alfw.selectors", selector, "select"),
             labeler=_plugin("alfw.labelers", _split(resolved["label"], LabelStage)[1], "label"),
+            prescreen=_plugin("alfw.labelers", cheap, "select.prescreen.labeler")
+            if cheap is not None
+            else None,
         )
 
     def difference(self, other: CampaignConfig) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from alfw.core.exploration import Event, Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import ReadsFiles, Sampler
+from alfw.core.survival import kaplan_meier
 from alfw.io.shards import pack
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import frames_on, previous_dataset, rows_of
@@ -39,8 +40,12 @@ def _explore(ctx: Context, part: int) -> Outcome:
         "pool": ctx.store.put_blob(pool_shard(exploration)),
         "events": ctx.put_json(events),
     }
-    explosions = [e for e in exploration.events if e.reason != "uncertain"]
-    counts = {"n_frames": len(exploration.frames), "n_explosions": len(explosions), "n_events": len(events)}
+    counts = {
+        "n_frames": len(exploration.frames),
+        "n_explosions": sum(event.explosion for event in exploration.events),
+        "n_high_force": sum(event.reason == "high_force" for event in exploration.events),
+        "n_events": len(events),
+    }
     metrics = {
         "counters": dict(exploration.counters),
         "unbiased": exploration.unbiased,
@@ -50,15 +55,24 @@ def _explore(ctx: Context, part: int) -> Outcome:
 
 
 def median_ps_to_failure(exploration: Exploration) -> float | None:
-    """Median time (ps) until a walker explodes; None when fewer than half did.
+    """Median time (ps) until a walker explodes, by Kaplan and Meier; None when more than half lasted to the end."""
+    times, failed = lifetimes(exploration)
+    return kaplan_meier(times, failed).median if len(times) else None
 
-    All survivors are censored at the same time, the end of the run, so the Kaplan–Meier median is the time at
-    which half of all walkers are gone.
+
+def lifetimes(exploration: Exploration) -> tuple[np.ndarray, np.ndarray]:
+    """(W,) float64: how long each walker was watched, ps; (W,) bool: whether it exploded then.
+
+    One that was stopped because the ensemble disagreed had not exploded yet. Walkers that nothing stopped share what is
+    left of the time simulated.
     """
-    times = sorted(event.time_fs for event in exploration.events if event.reason != "uncertain")
-    walkers = int(exploration.counters.get("n_walkers", 0))
-    half = (walkers + 1) // 2
-    return times[half - 1] / 1000.0 if 0 < half <= len(times) else None
+    ends = {event.walker: event for event in exploration.events if event.reason != "high_force"}
+    stopped = np.array([event.time_fs / 1000.0 for event in ends.values()], float)
+    n_left = max(int(exploration.counters.get("n_walkers", 0)) - len(ends), 0)
+    total = float(exploration.counters.get("time_ps", 0.0))
+    left = np.full(n_left, max(total - float(stopped.sum()), 0.0) / max(n_left, 1))
+    failed = np.array([event.explosion for event in ends.values()], bool)
+    return np.concatenate([stopped, left]), np.concatenate([failed, np.zeros(n_left, bool)])
 
 
 def start_frames(ctx: Context, part: int) -> list[Frame]:
@@ -97,12 +111,17 @@ def trajectory_id(ctx: Context, part: int, walker: int) -> str:
 
 
 def _event_record(ctx: Context, event: Event) -> dict[str, Any]:
-    """An event with frame ids in place of frames."""
+    """An event as JSON data, with frame ids in place of frames; both frames are stored.
+
+    The bad one is for the record only: it never enters a pool.
+    """
     frames = [event.good] if event.bad is None else [event.good, event.bad]
     ids = ctx.store.put_frames(frames)
-    other = ("good", "bad", "dipoles")
+    other = ("good", "bad", "dipoles", "velocities")
     plain = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in other}
     plain = {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in plain.items()}
+    speeds = None if event.velocities is None else np.asarray(event.velocities, float)
+    plain["velocities"] = speeds.tolist() if speeds is not None and np.isfinite(speeds).all() else None
     plain["dipoles"] = {name: np.asarray(dipole).tolist() for name, dipole in event.dipoles.items()}
     return {**plain, "good": ids[0], "bad": ids[1] if event.bad is not None else None}
 

@@ -1,59 +1,37 @@
-"""select: audit frames first, drawn at random; then what the selector proposes."""
+"""select: audit frames first, drawn at random; then what the selector proposes, as far as the budget goes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from alfw.core.errors import InputError
-from alfw.core.exploration import Pool
+from alfw.core.exploration import Choice, Pool, Selection
 from alfw.core.frame import Frame
 from alfw.core.protocols import Labeler
-from alfw.io.shards import pack, unpack
+from alfw.io.scales import pack_scale
+from alfw.io.shards import pack
+from alfw.steps import calibrate, features, label_cost
+from alfw.steps.audit import draw_audit
 from alfw.steps.context import Context, Outcome
 from alfw.steps.dataset import frames_on, previous_dataset, rows_of
+from alfw.steps.in_flight import in_flight
+from alfw.steps.label_cost import LabelCost, Purse
+from alfw.steps.pool import Screened, gather
+from alfw.steps.prescreen import PreScreen
 from alfw.steps.retry import put_back
 from alfw.steps.sample import trajectory_id
-
-
-@dataclass(frozen=True, eq=False)
-class Screened:
-    """The screened pools of all samplers of a round, one after the other.
-
-    Attributes
-    ----------
-    frames : list of B Frames
-    part, walker, step : (B,) int64
-    time_fs, temperature_K : (B,) float64
-    force_std, max_force : (B,) float64, eV/Å
-    auditable : (B,) bool
-        Finite frames of unbiased walkers, none of them from an event.
-    energy : (B,) float64, eV
-        Mean of the members.
-    forces : list of B × (n, 3) float32, eV/Å
-        Means of the members.
-    """
-
-    frames: list[Frame]
-    part: np.ndarray
-    walker: np.ndarray
-    step: np.ndarray
-    time_fs: np.ndarray
-    temperature_K: np.ndarray
-    force_std: np.ndarray
-    max_force: np.ndarray
-    auditable: np.ndarray
-    energy: np.ndarray
-    forces: list[np.ndarray]
 
 
 def run(ctx: Context) -> dict[str, Any]:
     """The committed selection of this round; its candidates are recorded from the committed one only.
 
     Frames that failed in an earlier round and that the user put back (`alfw qm retry`) come first, beside the frames
-    that `max_frames` and `audit_frames` allow.
+    that `max_frames`, `audit_frames` and `budget_cpu_hours` allow.
     """
     result = ctx.once("select", 0, lambda: _select(ctx))
     ctx.store.put_candidates(ctx.campaign, ctx.round, ctx.get_json(result["outputs"]["candidates"]))
@@ -61,28 +39,28 @@ def run(ctx: Context) -> dict[str, Any]:
 
 
 def _select(ctx: Context) -> Outcome:
-    pool = gather(ctx)
-    rows = rows_of(ctx, previous_dataset(ctx))
-    settings = ctx.config.select
-    again = put_back(ctx, {row.frame for row in rows})
-    known = {row.frame for row in rows} | {row["frame"] for row in again}
+    pool, settings, rows = gather(ctx), ctx.config.select, rows_of(ctx, previous_dataset(ctx))
+    again, on_the_way = put_back(ctx, {row.frame for row in rows}), in_flight(ctx)
+    known = {row.frame for row in rows} | {row["frame"] for row in again} | {f.id for f in on_the_way}
     fresh, unfit = sort_out(ctx.plugins.labeler, pool.frames, known)
-    audit = draw_audit(pool, fresh, settings.audit_frames, ctx.seed("select", "audit"))
+    cost = label_cost.learn(ctx, rows)
+    purse = Purse(settings.budget_cpu_hours, None if cost is None else cost.hours(pool.frames))
+    n_audit = purse.audit_frames(settings.audit_frames, settings.max_frames, pool.auditable & fresh)
+    audit = draw_audit(pool, fresh, n_audit, ctx.seed("select", "audit"))
     rest = np.setdiff1d(np.flatnonzero(fresh), audit)
-    labelled = frames_on(ctx, rows, "train", "valid") + [pool.frames[i] for i in audit]
-    labelled += ctx.store.get_frames([row["frame"] for row in again])
-    selection = ctx.at_work("select").selector.select(
-        Pool([pool.frames[i] for i in rest], pool.force_std[rest], pool.max_force[rest], labelled),
-        limit=settings.max_frames,
-        seed=ctx.seed("select"),
-    )
+    coming = ctx.store.get_frames([row["frame"] for row in again])
+    labelled = frames_on(ctx, rows, "train", "valid")
+    offered, outputs = _offered(ctx, pool, rest, audit, labelled, [*coming, *on_the_way])
+    chosen, cheap = _choose(ctx, offered, purse.without(audit), rest)
     picks = [(int(i), "audit", 0.0) for i in audit]
-    picks += [(int(rest[choice.index]), choice.reason, choice.score) for choice in selection.chosen]
-    candidates = again + [_candidate(ctx, pool, *pick) for pick in picks]
-    ctx.store.put_frames([pool.frames[i] for i, _, _ in picks])
-    outputs = {
+    picks += [(int(rest[choice.index]), choice.reason, choice.score) for choice in chosen.chosen]
+    candidates = again + [_candidate(ctx, pool, purse, *pick) for pick in picks]
+    indices = [i for i, _, _ in picks]
+    ctx.store.put_frames([pool.frames[i] for i in indices])
+    outputs |= {
         "candidates": ctx.put_json(candidates),
-        "predictions": ctx.store.put_blob(_predictions(pool, [i for i, _, _ in picks])),
+        "predictions": ctx.store.put_blob(_predictions(pool, indices)),
+        "prescreen": None if cheap is None else ctx.put_json(cheap.record()),
     }
     counts = {
         "n_pool": len(pool.frames),
@@ -92,8 +70,140 @@ def _select(ctx: Context) -> Outcome:
         "n_retry": len(again),
         **{f"n_{reason}": number for reason, number in unfit.items()},
     }
-    rejected = {key: int(value) for key, value in {**selection.rejected, **unfit}.items() if value}
-    return Outcome(outputs, counts, {"rejected": rejected})
+    metrics = {
+        "rejected": {key: int(value) for key, value in {**chosen.rejected, **unfit}.items() if value},
+        "notes": list(dict.fromkeys(chosen.notes)),
+        **_predicted_cost(cost, [*coming, *(pool.frames[i] for i in indices)]),
+    }
+    return Outcome(outputs, counts, metrics)
+
+
+def _offered(
+    ctx: Context,
+    pool: Screened,
+    rest: np.ndarray,
+    audit: np.ndarray,
+    labelled: Sequence[Frame],
+    coming: Sequence[Frame],
+) -> tuple[Pool, dict[str, Any]]:
+    """What the selector chooses from, the frames `rest` of the pool, and what the result keeps of it.
+
+    Labelled frames are those of the dataset, those `coming` (put back, or in flight), and this round's audit frames.
+    Features are left out altogether where they are not known of the whole dataset (rounds of an older version).
+    """
+    frames, drawn = [pool.frames[i] for i in rest], [pool.frames[i] for i in audit]
+    reasons = pool.reason[rest].tolist()
+    plain = Pool(
+        frames,
+        pool.force_std[rest],
+        pool.max_force[rest],
+        [*labelled, *drawn, *coming],
+        reasons=reasons if any(reasons) else (),
+    )
+    if pool.features is None or pool.source is None:
+        return plain, {}
+    known = features.labelled_features(ctx, pool.source, before=ctx.round + 1)
+    if any(frame.id not in known for frame in labelled):
+        return plain, {}
+    usable = [*labelled, *(frame for frame in coming if frame.id in known)]
+    full = Pool(
+        frames,
+        plain.force_std,
+        plain.max_force,
+        [*usable, *drawn],
+        features=[pool.features[i] for i in rest],
+        labelled_features=[known[frame.id] for frame in usable] + [pool.features[i] for i in audit],
+        reasons=plain.reasons,
+    )
+    scale = features.scale_of(ctx, pool.source, full)
+    kept = {"features": pool.source, "scale": ctx.store.put_blob(pack_scale(scale))}
+    return replace(full, scale=scale), kept
+
+
+def _choose(ctx: Context, pool: Pool, purse: Purse, rest: np.ndarray) -> tuple[Selection, PreScreen | None]:
+    """What the selector picks of the pool offered, without what is too costly or what the pre-screen rejects.
+
+    Parameters
+    ----------
+    purse : Purse
+        Of the frames of the whole pool, of which `rest` (B,) are offered.
+    """
+    settings, plugins = ctx.config.select, ctx.at_work("select")
+    selector, notes = calibrate.with_band(ctx, plugins.selector)
+    times = settings.prescreen.oversample if settings.prescreen else 1.0
+    cost_h = None if purse.cost_h is None else purse.cost_h[rest]
+    if purse.budget_h is not None:
+        pool = replace(pool, cost_h=cost_h, budget_h=times * purse.budget_h)
+    limit = 0 if purse.empty else math.ceil(times * settings.max_frames)
+    picked = selector.select(pool, limit=limit, seed=ctx.seed("select"))
+    cheap = PreScreen(ctx, pool.labelled) if settings.prescreen and picked.chosen else None
+    taken, refused = _accepted(ctx, pool, picked, Purse(purse.budget_h, cost_h), cheap)
+    rejected = dict(picked.rejected)
+    for reason in refused:
+        rejected[reason] = rejected.get(reason, 0) + 1
+    notes = [*notes, *picked.notes, *_remarks(pool, purse, picked, taken, rejected)]
+    return Selection(taken, rejected, notes), cheap
+
+
+def _accepted(
+    ctx: Context, pool: Pool, picked: Selection, purse: Purse, cheap: PreScreen | None
+) -> tuple[list[Choice], list[str]]:
+    """The picks that are proposed, `max_frames` at most, and why others are not."""
+    taken: list[Choice] = []
+    refused: list[str] = []
+    for number, choice in enumerate(picked.chosen):
+        if len(taken) == ctx.config.select.max_frames:
+            break
+        objection = None if purse.covers(choice.index) else "over_budget"
+        if objection is None and cheap is not None:
+            ctx.progress(f"pre-screening {number + 1}/{len(picked.chosen)}")
+            objection = cheap.objection(pool.frames[choice.index])
+        if objection is None:
+            taken.append(choice)
+            purse = purse.without(np.array([choice.index]))
+        else:
+            refused.append(objection)
+    return taken, refused
+
+
+def _remarks(
+    pool: Pool, purse: Purse, picked: Selection, taken: Sequence[Choice], rejected: dict[str, int]
+) -> list[str]:
+    """What the user should know beside what the selector says."""
+    found = []
+    if purse.empty:
+        found.append(f"budget_cpu_hours {purse.budget_h:g}: nothing is left to select frames with")
+    elif purse.budget_h is not None and purse.cost_h is None:
+        found.append("budget_cpu_hours: no finished label tells yet what one costs, so it limits nothing")
+    if len(picked.chosen) > len(taken) == 0:
+        found.append("all frames that the selector picked were rejected: " + _counted(rejected))
+    elif not taken and not purse.empty and not picked.notes:
+        found.append(_why_nothing(pool, rejected))
+    return found
+
+
+def _why_nothing(pool: Pool, rejected: dict[str, int]) -> str:
+    """One line for an empty selection that its selector does not explain."""
+    if not pool.frames:
+        return "the pool is empty: no sampler kept a frame that could be labelled and is not labelled yet"
+    if set(rejected) == {"below_band"}:
+        return f"all {len(pool.frames)} frames are below the band: the campaign may be converged"
+    if set(rejected) == {"duplicate"}:
+        return f"all {len(pool.frames)} frames duplicate frames that are labelled or on their way"
+    told = f": {_counted(rejected)}" if rejected else ""
+    return f"none of {len(pool.frames)} frames shows anything new or may be chosen{told}"
+
+
+def _counted(rejected: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {number}" for reason, number in sorted(rejected.items()))
+
+
+def _predicted_cost(cost: LabelCost | None, frames: Sequence[Frame]) -> dict[str, Any]:
+    """What the labels of these frames are expected to cost, beside `label_cpu_s` of merge; and by which law."""
+    return {
+        "label_cpu_s_predicted": None if cost is None else 3600 * float(cost.hours(frames).sum()),
+        "label_cost": label_cost.as_metrics(cost),
+    }
 
 
 def _predictions(pool: Screened, chosen: list[int]) -> bytes:
@@ -107,57 +217,10 @@ def _predictions(pool: Screened, chosen: list[int]) -> bytes:
     )
 
 
-def gather(ctx: Context) -> Screened:
-    """The pools of all samplers of this round."""
-    frames: list[Frame] = []
-    forces: list[np.ndarray] = []
-    columns: dict[str, list[np.ndarray]] = {}
-    for part in range(len(ctx.plugins.samplers)):
-        found, arrays = unpack(ctx.store.get_blob(ctx.result("screen", part)["outputs"]["pool"]))
-        unbiased = bool(ctx.result("sample", part)["metrics"]["unbiased"])
-        finite = np.isfinite(arrays["max_force"])
-        arrays = {
-            **arrays,
-            "part": np.full(len(found), part),
-            "auditable": finite & ~arrays["event"] & unbiased,
-        }
-        ends = np.cumsum([len(frame) for frame in found], dtype=int)
-        unknown = np.full((int(ends[-1]) if found else 0, 3), np.nan)  # screened by an older version
-        forces += np.split(arrays.get("atoms_forces", unknown), ends[:-1]) if found else []
-        arrays.setdefault("energy", np.full(len(found), np.nan))
-        frames += found
-        for name in Screened.__dataclass_fields__.keys() - {"frames", "forces"}:
-            columns.setdefault(name, []).append(arrays[name])
-    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return Screened(frames=frames, forces=forces, **joined)
-
-
-def draw_audit(pool: Screened, fresh: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """Indices of audit frames: uniform over what is auditable, stratified by sampler × temperature.
-
-    Each stratum gets its share of `number` by size (largest remainders), so every frame is as likely as any other.
-    """
-    random = np.random.default_rng(seed)
-    open_ = np.flatnonzero(pool.auditable & fresh)
-    number = min(number, len(open_))
-    if number == 0:
-        return np.zeros(0, np.int64)
-    keys = [(int(pool.part[i]), float(np.nan_to_num(pool.temperature_K[i], nan=-1.0))) for i in open_]
-    strata = [
-        np.array([i for i, k in zip(open_, keys, strict=True) if k == key]) for key in sorted(set(keys))
-    ]
-    share = np.array([len(s) for s in strata]) * number / len(open_)
-    quota = np.floor(share).astype(int)
-    for i in np.argsort(-(share - quota), kind="stable")[: number - quota.sum()]:
-        quota[i] += 1
-    drawn = [random.choice(s, q, replace=False) for s, q in zip(strata, quota, strict=True)]
-    return np.concatenate(drawn).astype(np.int64)
-
-
 def sort_out(labeler: Labeler, frames: list[Frame], known: set[str]) -> tuple[np.ndarray, dict[str, int]]:
     """(B,) bool: frames that may be labelled; and how many others there are, by reason.
 
-    `known`: labelled already, or seen earlier in the pool; `not_labelable`: the labeler refuses them.
+    `known`: labelled already or on their way, or seen earlier in the pool; `not_labelable`: the labeler refuses them.
     """
     seen = set(known)
     fresh = np.zeros(len(frames), bool)
@@ -176,7 +239,9 @@ def sort_out(labeler: Labeler, frames: list[Frame], known: set[str]) -> tuple[np
     return fresh, rejected
 
 
-def _candidate(ctx: Context, pool: Screened, index: int, reason: str, score: float) -> dict[str, Any]:
+def _candidate(
+    ctx: Context, pool: Screened, purse: Purse, index: int, reason: str, score: float
+) -> dict[str, Any]:
     """The candidate record of one pool frame."""
 
     def number(value: Any) -> float | None:
@@ -193,7 +258,9 @@ def _candidate(ctx: Context, pool: Screened, index: int, reason: str, score: flo
         "temperature_K": number(pool.temperature_K[index]),
         "trajectory": trajectory_id(ctx, part, walker),
         "reason": reason,
+        "event": str(pool.reason[index]) or None,
         "score": number(score),
         "force_std": number(pool.force_std[index]),
+        "cost_h": None if purse.cost_h is None else number(purse.cost_h[index]),
         "audit": reason == "audit",
     }

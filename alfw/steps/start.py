@@ -108,10 +108,11 @@ def _imported(config: CampaignConfig, plugins: Plugins, source: InitialData, key
             if strange:
                 names = ", ".join(chemical_symbols[z] for z in sorted(strange))
                 raise DataError(f"{where}: the model does not know {names}")
-            try:
-                plugins.labeler.check(imported.frame)
-            except InputError as error:
-                raise DataError(f"{where}: {error}") from None
+            for labeler in filter(None, (plugins.labeler, plugins.prescreen)):
+                try:
+                    labeler.check(imported.frame)
+                except InputError as error:
+                    raise DataError(f"{where}: {error}") from None
             yield replace(imported, label=_usable(imported, source.theory, theory, where))
 
 
@@ -265,7 +266,18 @@ def absolute_paths(raw: Mapping[str, Any], base: Path) -> dict[str, Any]:
     for section, group in (("label", "alfw.labelers"), ("model", "alfw.models")):
         if isinstance(raw.get(section), Mapping):
             raw[section] = _with_files(raw[section], base, section, group)
+    if isinstance(raw.get("select"), Mapping):
+        raw["select"] = _with_cheap_files(raw["select"], base)
     return raw
+
+
+def _with_cheap_files(select: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The section, with the files of the labeler of its pre-screen read in."""
+    cheap = select.get("prescreen")
+    if not (isinstance(cheap, Mapping) and isinstance(cheap.get("labeler"), Mapping)):
+        return dict(select)
+    labeler = _with_files(cheap["labeler"], base, "select.prescreen.labeler", "alfw.labelers")
+    return {**select, "prescreen": {**cheap, "labeler": labeler}}
 
 
 def _with_files(options: Mapping[str, Any], base: Path, section: str, group: str) -> dict[str, Any]:

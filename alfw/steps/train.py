@@ -42,11 +42,11 @@ def training_data(ctx: Context) -> TrainingData:
     valid = stacked(ctx, [row for row in rows if row.side == "valid"])
     data = TrainingData(train, valid)
     known = _lineage(ctx, data)
-    statistics = known or ctx.plugins.model.statistics(data, _checkpoint(ctx))
+    statistics = known or ctx.plugins.model.statistics(data, checkpoint(ctx))
     return TrainingData(train, valid, statistics, get_replay(ctx))
 
 
-def _checkpoint(ctx: Context) -> Path | None:
+def checkpoint(ctx: Context) -> Path | None:
     """The foundation checkpoint of the campaign, in the working folder; None where it has none."""
     blob = ctx.result("start", round=0)["outputs"].get("checkpoint")
     if blob is None:
@@ -68,7 +68,7 @@ def _start(ctx: Context, k: int, data: TrainingData) -> Path | None:
             path = ctx.workdir / f"before_{k}{before['suffix']}"
             ctx.store.save_blob(ctx.result("train", k, round=ctx.round - 1)["outputs"]["member"], path)
             return path
-    return _checkpoint(ctx)
+    return checkpoint(ctx)
 
 
 def _lineage(ctx: Context, data: TrainingData) -> dict[str, Any] | None:
