@@ -97,12 +97,17 @@ def dynamics(
     return found
 
 
+def cached(name: str) -> Path:
+    """A path of this name in the folder where benchmarks keep what they made."""
+    root = Path(os.environ.get("ALFW_CACHE") or Path.home() / ".cache" / "alfw") / "benchmarks"
+    root.mkdir(parents=True, exist_ok=True)
+    return root / name
+
+
 def kept(name: str, make: Callable[[], list[Labeled]]) -> list[Labeled]:
     """The frames of this name, made once and kept on disk."""
-    root = Path(os.environ.get("ALFW_CACHE") or Path.home() / ".cache" / "alfw") / "benchmarks"
-    path = root / f"{name}.npz"
+    path = cached(f"{name}.npz")
     if not path.is_file():
-        root.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npz")
         write_training_npz(partial, [Imported(item.frame, item.label) for item in make()])
         partial.replace(path)
