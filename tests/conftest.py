@@ -17,6 +17,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("ALFW_CACHE", str(CACHE))
 os.environ["FW_CONFIG_FILE"] = str(CACHE / "FW_config.yaml")
 
+import signal  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
@@ -32,6 +33,11 @@ from pymongo.errors import PyMongoError  # noqa: E402
 from alfw.core.errors import AlfwError  # noqa: E402
 from alfw.store import Store  # noqa: E402
 from alfw.store.mongod import find_mongod, free_port  # noqa: E402
+
+
+# A shell starts jobs in the background with Ctrl-C ignored, and all that these tests start would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")
