@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -79,7 +79,7 @@ def train(
     if units is not None and units not in PRESETS:
         raise ConfigError(f"--units {units}: has to be {' or '.join(PRESETS)}")
     given = {"epochs": epochs, "steps": steps, "batch_size": batch_size}
-    start = make_start(_options(model, members, given, set_ or []), start_from)
+    start = make_start(plugin_options(model, set_ or [], members, given), start_from)
     reading = Reading(charge, multiplicity, units, origin=esp_origin)
     sides = read_sides(
         _sources("train", train_ or [], train_efd, train_esp, model),
@@ -102,10 +102,10 @@ def train(
     return output.OK
 
 
-def _options(
-    kind: str, members: int | None, training: Mapping[str, Any], settings: list[str]
+def plugin_options(
+    kind: str, settings: Sequence[str], members: int | None = None, training: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Options of the model, as in campaign.yaml; dotted keys reach into sections."""
+    """Options of a plug-in from ``KEY=VALUE``, as in campaign.yaml; dotted keys reach into sections."""
     from alfw.cli.qmfiles import settings as parsed
 
     options: dict[str, Any] = {}
@@ -119,7 +119,7 @@ def _options(
         section[last] = value
     if members is not None:
         options["members"] = members
-    given = {key: value for key, value in training.items() if value is not None}
+    given = {key: value for key, value in (training or {}).items() if value is not None}
     if given:
         options["training"] = {**options.get("training", {}), **given}
     return {**options, "kind": kind}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alfw.steps.validation.physics import Physics
     from alfw.steps.validation.testset import Reading
 
-LISTS = frozenset({"--testset", "--temperature"})  # options that take several words
+LISTS = frozenset({"--testset", "--temperature", "--structures", "--model", "--labelled"})  # take several words
 COLUMNS = (
     ("frames", "n_frames", "d", 1),
     ("F RMSE", "force_rmse_eV_per_A", ".4f", 1),
@@ -54,10 +54,10 @@ Starts = Annotated[str | None, typer.Option(help="Frames to start from; default:
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to `alfw`."""
-    app.command(name="validate", cls=_SeveralWords)(validate)
+    app.command(name="validate", cls=SeveralWords)(validate)
 
 
-class _SeveralWords(TyperCommand):
+class SeveralWords(TyperCommand):
     """A command whose `LISTS` take all words up to the next option, as a shell expands a glob."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -158,7 +158,7 @@ def _transform(memory: Float, interval_fs: float, window: Window) -> tuple[Float
     padded[:lags] = memory * shape
     padded[size - lags + 1 :] = padded[1:lags][::-1]  # even, so that its transform is real
     power = 2 * np.fft.rfft(padded).real * interval_fs * C_CM_PER_FS
-    return np.fft.rfftfreq(size, interval_fs) / C_CM_PER_FS, power
+    return np.asarray(np.fft.rfftfreq(size, interval_fs) / C_CM_PER_FS, np.float64), np.asarray(power)
 
 
 def _factor(wavenumber: Float, temperature_K: float, correction: Correction) -> Float:

@@ -21,6 +21,7 @@ from alfw.core.frame import Float, Frame
 from alfw.core.records import Label
 from alfw.io.hdf5 import read_hdf5
 from alfw.io.imported import Imported, has_own_masses, parse_side, text_or_none
+from alfw.io.multi_copy import is_md_file, read_md
 from alfw.io.training_npz import read_training_npz
 
 # Longer than the cutoff of any model in use, so that two images of a slab do not see each other.
@@ -66,8 +67,8 @@ def read_frames(
     Parameters
     ----------
     path : str or Path
-        Anything ASE reads (extxyz, traj, POSCAR, databases …), NPZ with the keys of `alfw.io.training_npz`, or
-        HDF5 in the layouts of `alfw.io.hdf5`.
+        Anything ASE reads (extxyz, traj, POSCAR, databases …), NPZ with the keys of `alfw.io.training_npz` or of a
+        trajectory (`alfw.io.trajectory_npz`, `alfw.io.multi_copy`), or HDF5 in the layouts of `alfw.io.hdf5`.
     charge, multiplicity : int
         Of frames that do not say; a frame's own values win.
     partial_pbc : "vacuum" or None
@@ -94,6 +95,8 @@ def read_frames(
         raise DataError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: no frames, the file is empty")
+    if path.suffix == ".npz" and is_md_file(path):
+        return read_md(path, charge, multiplicity)
     if path.suffix == ".npz":
         return read_training_npz(path, charge, multiplicity, units, refused)
     if path.suffix in (".h5", ".hdf5"):
