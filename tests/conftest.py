@@ -34,7 +34,6 @@ from alfw.core.errors import AlfwError  # noqa: E402
 from alfw.store import Store  # noqa: E402
 from alfw.store.mongod import find_mongod, free_port  # noqa: E402
 
-
 # A shell starts jobs in the background with Ctrl-C ignored, and all that these tests start would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
