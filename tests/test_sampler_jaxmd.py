@@ -20,7 +20,7 @@ from alfw.core.records import Resources
 from alfw.core.registry import plugin_class
 from alfw.samplers import _jaxmd, _jaxmd_loop
 from alfw.samplers._jaxmd_events import recent_frames
-from alfw.samplers._jaxmd_system import grown
+from alfw.samplers._jaxmd_edges import grown
 from alfw.samplers.jaxmd import JaxMDSampler
 
 BOND = Toy("bond", [[30.0, 0.74]], 5.0, (1,))
@@ -57,7 +57,7 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 
 def test_other_ensembles_are_refused_in_words() -> None:
     with pytest.raises(ValidationError, match="not available in this version"):
-        JaxMDSampler.model_validate(BASE | {"ensemble": "npt"})
+        JaxMDSampler.model_validate(BASE | {"ensemble": "nph"})
     assert plugin_class("alfw.samplers", "jaxmd") is JaxMDSampler
 
 
@@ -247,6 +247,6 @@ def test_ring_holds_every_second_fs_of_the_last_hundred(growth: float) -> None:
     event = int(np.asarray(sim.carry.event_step)[0])
     assert 0 < event < 600 and (event > 200) == (growth > 1)
     carry = sim.carry._replace(ring=np.asarray(sim.carry.ring))
-    steps = [trajectory[f.id] for f in recent_frames(far, carry, slice(0, 2), event, 4)]
+    steps = [trajectory[f.id] for f in recent_frames(far, carry, 0, slice(0, 2), event, 4)]
     newest = (event - 1) // 4 * 4
     assert steps == sorted({event - 1, *range(max(0, newest - 49 * 4), newest + 1, 4)}, reverse=True)

@@ -70,6 +70,9 @@ class Exploration:
         Whether audit frames may be drawn from these.
     velocities : sequence of B × (n, 3) float32, or None, Å/fs
         Of the frames kept, where the sampler has them.
+    life_fs : {walker: fs}
+        How long each walker lasted, of all that began, whether frames of it were kept or not: until an event stopped it
+        or the run was over. A walker that stopped may have begun again, as another one with another number.
     """
 
     frames: list[Frame]
@@ -81,6 +84,7 @@ class Exploration:
     counters: Mapping[str, float] = field(default_factory=dict)
     unbiased: bool = True
     velocities: Sequence[Float] | None = None
+    life_fs: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

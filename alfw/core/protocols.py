@@ -102,7 +102,10 @@ def spread_lacking(plugin: object, members: int, cheap: bool) -> str | None:
 
 @runtime_checkable
 class NeedsStress(Protocol):
-    """A sampler that changes cells: of use only where the model has a stress, and labels have one to train it on."""
+    """A sampler that changes cells: of use only where the model has a stress, and labels have one to train it on.
+
+    Models and labelers that never have one say so by ``has_stress: ClassVar[bool] = False``.
+    """
 
     def stress_needs(self) -> Sequence[str]:
         """Paths of the options, as the user wrote them, that ask for a stress; empty = none does."""

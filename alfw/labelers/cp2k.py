@@ -157,6 +157,11 @@ class CP2KLabeler(BaseModel):
         """The options with the user's deck read in."""
         return with_decks(options, base, tuple(PROGRAM.decks.values()))
 
+    @property
+    def has_stress(self) -> bool:
+        """Whether labels have a stress; see `alfw.config.stress`."""
+        return self.stress
+
     def theory(self) -> Theory:
         """All options but those of execution, and the hash of the deck."""
         return _program.theory(PROGRAM, self, method=self.method and self.method.upper())

@@ -182,6 +182,11 @@ class EspressoLabeler(BaseModel):
         """The options with the user's deck read in and pseudopotentials pinned by sha256."""
         return pinned(with_decks(options, base, tuple(PROGRAM.decks.values())), base)
 
+    @property
+    def has_stress(self) -> bool:
+        """Whether labels have a stress; see `alfw.config.stress`."""
+        return self.stress
+
     def theory(self) -> Theory:
         """All options but those of execution, with the sha256 of pseudopotentials and deck."""
         return _program.theory(PROGRAM, self, pseudopotentials=stated(self.pseudopotentials))

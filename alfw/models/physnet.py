@@ -119,6 +119,7 @@ class PhysNetModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     execution_only: ClassVar[frozenset[str]] = frozenset()
+    has_stress: ClassVar[bool] = False
 
     kind: Literal["physnet"] = "physnet"
     members: PositiveInt = 2

@@ -1,34 +1,21 @@
-"""The host's side of an MD run: edges made anew, frames kept, counters."""
+"""An MD run: which frames are kept, and the counters."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from alfw.core.errors import SamplingError
 from alfw.core.exploration import Event, Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import JaxPotential
-from alfw.core.units import FS
-from alfw.samplers import _jaxmd_loop as loop
-from alfw.samplers._jaxmd_bias import bias_numbers
 from alfw.samplers._jaxmd_events import events_of
-from alfw.samplers._jaxmd_forces import surface_of
-from alfw.samplers._jaxmd_system import (
-    Walkers,
-    atoms_of,
-    is_listed,
-    join_edges,
-    ring_every,
-    ring_size,
-    walker_edges,
-)
+from alfw.samplers._jaxmd_simulation import Living, Simulation
+from alfw.samplers._jaxmd_system import Walkers
 from alfw.samplers._physical import Kept
 from alfw.samplers.jaxmd import JaxMDSampler, MDLimits
 
@@ -45,9 +32,8 @@ def explore(
     skin_A: float = SKIN_A,
 ) -> Exploration:
     """What `JaxMDSampler.run` returns; any `skin_A` gives the same trajectories but for rounding."""
-    walkers = _walkers(options, starts)
-    simulation = Simulation(options, potential, walkers, seed, skin_A)
-    rows: list[tuple[int, Living]] = []
+    simulation = Simulation(options, potential, _walkers(options, starts), seed, skin_A, starts)
+    living: list[Living] = []
     keep = set(
         range(options.equilibration_steps + options.keep_every, options.n_steps + 1, options.keep_every)
     )
@@ -55,13 +41,14 @@ def explore(
     for step in sorted(keep | report):
         simulation.advance(step)
         if step in keep:
-            rows += [(step, living) for living in simulation.living()]
+            living += [one for one in simulation.living() if one.step > options.equilibration_steps]
         if step in report:
             progress(f"MD step {step}/{options.n_steps}, {simulation.n_alive}/{options.walkers} walkers")
         if not simulation.n_alive:
             break
-    kept = _kept(options, walkers, rows)
-    events = events_of(options, potential, walkers, simulation.carry, kept)
+    kept = _kept(options, living)
+    events = events_of(options, potential, simulation.all_stops(), kept)
+    lasted = simulation.lasted()
     return Exploration(
         frames=kept.frames,
         walker=kept.walker,
@@ -69,26 +56,24 @@ def explore(
         time_fs=kept.time_fs,
         temperature_K=kept.temperature_K,
         events=events,
-        counters=_counters(options, simulation, events),
+        counters=_counters(options, simulation, events, lasted),
         unbiased=options.bias is None,
         velocities=kept.velocities,
+        life_fs={number: steps * options.dt_fs for number, steps in lasted.items()},
     )
 
 
-def _kept(options: JaxMDSampler, walkers: Walkers, rows: Sequence[tuple[int, Living]]) -> Kept:
+def _kept(options: JaxMDSampler, living: Sequence[Living]) -> Kept:
     """The frames kept and what is known of them, from the walkers alive after some steps."""
-    walker, step = (
-        np.array(column, np.int64) for column in ([r.walker for _, r in rows], [s for s, _ in rows])
-    )
-    target = walkers.temperature_K if options.ensemble == "nvt" else np.full(options.walkers, np.nan)
+    step = np.array([one.step for one in living], np.int64)
     return Kept(
-        frames=[living.frame for _, living in rows],
-        walker=walker,
+        frames=[one.frame for one in living],
+        walker=np.array([one.walker for one in living], np.int64),
         step=step,
         time_fs=step * options.dt_fs,
-        temperature_K=target[walker],
-        max_force=np.array([living.max_force for _, living in rows], np.float64),
-        velocities=[living.velocities for _, living in rows],
+        temperature_K=np.array([one.temperature_K for one in living], np.float64),
+        max_force=np.array([one.max_force for one in living], np.float64),
+        velocities=[one.velocities for one in living],
     )
 
 
@@ -112,134 +97,36 @@ def _walkers(options: JaxMDSampler, starts: Sequence[Frame]) -> Walkers:
     """The walkers of a run: temperatures in blocks, starts in turn."""
     if not starts:
         raise SamplingError("sampler 'jaxmd' has no frame to start from")
+    if options.ensemble == "npt":
+        _check_cells(starts)
     n = options.walkers
-    temperatures = np.array(options.temperatures_K)[np.arange(n) * len(options.temperatures_K) // n]
-    return Walkers([starts[w % len(starts)] for w in range(n)], temperatures)
+    if options.ramp_K is not None:
+        temperatures, final = (np.full(n, kelvin) for kelvin in options.ramp_K)
+    else:
+        temperatures = np.array(options.temperatures_K)[np.arange(n) * len(options.temperatures_K) // n]
+        final = temperatures
+    return Walkers([starts[w % len(starts)] for w in range(n)], temperatures, final)
 
 
-def limit_table(options: JaxMDSampler, members: int) -> NDArray[np.float64]:
-    """(6,): the limits in the order of `Atoms.limits`; closeness is the inverse of the distance fraction."""
-    limits = options.limits
-    force_std = limits.force_std_eV_per_A if members > 1 else None
-    energy_std = limits.energy_std_eV_per_atom
-    return np.array(
-        [
-            limits.max_speed_A_per_fs,
-            1.0 / limits.min_distance_fraction if limits.min_distance_fraction > 0 else np.inf,
-            limits.max_force_eV_per_A,
-            limits.max_growth_A,
-            np.inf if force_std is None else force_std,
-            np.inf if energy_std is None else energy_std,
-        ]
-    )
-
-
-class Living(NamedTuple):
-    """A walker that has passed no limit: its frame, largest force (eV/Å, without a bias), velocities (n, 3) Å/fs."""
-
-    walker: int
-    frame: Frame
-    max_force: float
-    velocities: NDArray[np.float32]
-
-
-class Simulation:
-    """A run in progress: the carry of the MD program and the edges that belong to it."""
-
-    def __init__(
-        self, options: JaxMDSampler, potential: JaxPotential, walkers: Walkers, seed: int, skin_A: float
-    ) -> None:
-        self.options, self.walkers, self.skin_A = options, walkers, skin_A
-        self.surface, self.params = surface_of(potential)
-        limits = limit_table(options, potential.members)
-        atoms = atoms_of(walkers, potential, limits)
-        self.atoms, self.mass = loop.to_device(atoms), atoms.mass
-        radius = max(covalent_radii[frame.numbers].max() for frame in walkers.starts)
-        self.cutoff_A = max(potential.cutoff_A, 2 * radius * options.limits.min_distance_fraction)
-        self.settings = _settings(options, potential.members, seed, bool(np.isfinite(limits[4])))
-        momenta, size = walkers.momenta(seed), ring_size(options.dt_fs)
-        self.carry = loop.start(walkers.positions(), momenta, seed, len(walkers.starts), size)
-        self.capacity = 1
-        self.rebuild(skin_A)
-
-    @property
-    def n_alive(self) -> int:
-        """Walkers that have passed no limit."""
-        return int(np.asarray(self.carry.alive).sum())
-
-    def advance(self, stop: int) -> None:
-        """Go on until `stop` steps are done or no walker is alive, with new edges as often as they are needed."""
-        target = jnp.asarray(stop, jnp.int32)
-        fresh = False
-        while True:
-            before = int(self.carry.step)
-            self.carry = loop.advance(
-                self.surface,
-                self.params,
-                self.atoms,
-                self.edges,
-                self.skin,
-                self.settings,
-                target,
-                self.carry,
+def _check_cells(starts: Sequence[Frame]) -> None:
+    """Raise SamplingError unless all cells can change."""
+    for frame in starts:
+        if not frame.periodic:
+            raise SamplingError(
+                f"sampler 'jaxmd', ensemble 'npt': frame {frame.id[:12]} has no cell; use 'nvt'"
             )
-            if not bool(self.carry.stale):
-                return
-            # An atom that outruns the skin in one step needs a wider one; beyond that width the speed limit stops it.
-            wide = fresh and int(self.carry.step) == before
-            step_A = self.options.limits.max_speed_A_per_fs * self.options.dt_fs
-            self.rebuild(max(self.skin_A, 2.04 * step_A) if wide else self.skin_A)
-            fresh = True
-
-    def rebuild(self, skin_A: float) -> None:
-        """Make the edges for where the atoms are now."""
-        positions = np.asarray(self.carry.position)
-        frames = [
-            frame.moved(positions[part]) if is_listed(frame) else frame
-            for frame, part in zip(self.walkers.starts, self.walkers.slices, strict=True)
-        ]
-        edges = [walker_edges(frame, self.cutoff_A + skin_A) for frame in frames]
-        if not any(map(is_listed, frames)):
-            self.capacity = max(1, sum(map(len, edges)))  # never changes: no room to grow
-        joined = join_edges(self.walkers, edges, self.cutoff_A, self.capacity)
-        self.capacity = len(joined.senders)
-        self.edges = loop.to_device(joined)
-        self.skin = jnp.asarray(skin_A, jnp.float32)
-        self.carry = self.carry._replace(built=self.carry.position, stale=jnp.asarray(False))
-
-    def living(self) -> list[Living]:
-        """The walkers that are alive."""
-        carry = self.carry
-        positions, alive = np.asarray(carry.position), np.asarray(carry.alive)
-        force = np.linalg.norm(np.asarray(carry.force), axis=1)  # 0 on fixed atoms
-        velocities = np.asarray(carry.momentum) / self.mass * np.float32(FS)
-        pairs = zip(self.walkers.starts, self.walkers.slices, strict=True)
-        return [
-            Living(w, frame.moved(positions[part]), float(force[part].max()), velocities[part])
-            for w, (frame, part) in enumerate(pairs)
-            if alive[w]
-        ]
+        if frame.fixed is not None:
+            raise SamplingError(
+                f"sampler 'jaxmd', ensemble 'npt': frame {frame.id[:12]} has fixed atoms, which no cell can"
+                " take along; use 'nvt'"
+            )
 
 
-def _settings(options: JaxMDSampler, members: int, seed: int, uncertain: bool) -> loop.Settings:
-    """The numbers of a run; force_std is never computed when nobody asks for it."""
-    gamma = options.friction_per_ps / 1000 / FS if options.ensemble == "nvt" else 0.0
-    never = np.iinfo(np.int32).max
-    return loop.Settings(
-        dt=jnp.asarray(options.dt_fs * FS, jnp.float32),
-        gamma=jnp.asarray(gamma, jnp.float32),
-        force_std_every=jnp.asarray(options.force_std_every if uncertain else never, jnp.int32),
-        ring_every=jnp.asarray(ring_every(options.dt_fs), jnp.int32),
-        driver=jnp.asarray(seed % members, jnp.int32),
-        bias=bias_numbers(options.bias, options.dt_fs, options.equilibration_steps),
-    )
-
-
-def _counters(options: JaxMDSampler, simulation: Simulation, events: list[Event]) -> dict[str, float]:
-    """Plain numbers of a run; an event's last step was done, and counts."""
+def _counters(
+    options: JaxMDSampler, simulation: Simulation, events: list[Event], lasted: Mapping[int, int]
+) -> dict[str, float]:
+    """Plain numbers of a run; walkers that began again count as others."""
     reasons = Counter(event.reason for event in events)
-    stopped = {event.walker: event.step for event in events if event.reason != "high_force"}
-    n_steps = sum(stopped.get(w, options.n_steps) for w in range(options.walkers))
     maxima: dict[str, Any] = {
         "max_force_eV_per_A": simulation.carry.max_force,
         "max_force_std_eV_per_A": simulation.carry.max_force_std,
@@ -247,9 +134,10 @@ def _counters(options: JaxMDSampler, simulation: Simulation, events: list[Event]
     if simulation.surface.cheap_spread or options.bias is not None:
         maxima["max_energy_std_eV_per_atom"] = simulation.carry.max_energy_std
     driver = {} if simulation.surface.cheap_spread else {"driver": int(simulation.settings.driver)}
+    n_steps = sum(lasted.values())
     return {
         "n_steps": n_steps,
-        "n_walkers": options.walkers,
+        "n_walkers": len(lasted),
         "time_ps": n_steps * options.dt_fs / 1000,
         "n_explosions": sum(event.explosion for event in events),
         "n_high_force": reasons["high_force"],

@@ -1,6 +1,7 @@
 """The MD program: steps, limits and the ring of recent frames, in one compiled loop.
 
-Units inside are eV, Å, amu and therefore sqrt(amu Å^2/eV) = 10.18 fs for time. All arrays are float32.
+Units inside are eV, Å, amu and therefore sqrt(amu Å^2/eV) = 10.18 fs for time. All arrays are float32. The steps of the
+program are those of all walkers; one that began again counts its own from there, as do its thermostat and its noise.
 """
 
 from __future__ import annotations
@@ -11,87 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax_md import simulate
 
 from alfw.core.units import FS
-from alfw.samplers._jaxmd_bias import BIAS_MEMORY
+from alfw.samplers._jaxmd_ensembles import Clock, Kind, Motion, drift, kick, per_walker
 from alfw.samplers._jaxmd_forces import Forces, Surface, forces_on
+from alfw.samplers._jaxmd_state import REASONS, Carry, Settings
 from alfw.samplers._jaxmd_system import Atoms, EdgeArrays
-
-# What a limit is on, in the order in which a step is judged; reason 0 is "nan", -1 none.
-# Two limits are on how uncertain the ensemble is: force_std, and the spread of the energies.
-REASONS = ("nan", "speed", "distance", "force", "growth", "uncertain", "uncertain")
-FIRST_STEP = -1  # done with dt = 0: it only evaluates and judges the start
-
-
-class Settings(NamedTuple):
-    """Numbers of a run; arguments of the program, so that other values do not compile it again.
-
-    Attributes
-    ----------
-    dt, gamma : () float32
-        Time step and friction in internal units; friction 0 is velocity Verlet.
-    force_std_every, ring_every, driver : () int32
-    bias : pytree
-        Numbers of the bias; () = none.
-    """
-
-    dt: Array
-    gamma: Array
-    force_std_every: Array
-    ring_every: Array
-    driver: Array
-    bias: Any = ()
-
-
-class Carry(NamedTuple):
-    """Everything that changes, for N atoms and R walkers and the dummy.
-
-    Attributes
-    ----------
-    step : () int32
-        Steps done.
-    stale : () bool
-        The next step needs new edges; it has not been done.
-    position, momentum, force, bias : (N, 3) float32
-        Atoms move by `force` + `bias`; limits and records know `force` alone.
-    memory : (R+1, BIAS_MEMORY) float32
-        See `Forces`.
-    built : (N, 3) float32
-        Positions at which the edges were made.
-    rng : (2,) uint32
-    alive : (R+1,) bool
-    reason, event_step : (R+1,) int32
-    value : (R+1,) float32
-        What was measured when the limit was passed.
-    bad : (N, 3) float32
-        Positions of the first frame beyond a limit.
-    ring : (S, N, 3) float32
-        Positions every `ring_every` steps; step s is at (s // ring_every) % S. A walker that stands still
-        leaves its own.
-    max_force, max_force_std : (R+1,) float32, eV/Å
-    max_energy_std : (R+1,) float32, eV per atom
-        Largest finite values met.
-    """
-
-    step: Array
-    stale: Array
-    position: Array
-    momentum: Array
-    force: Array
-    bias: Array
-    memory: Array
-    built: Array
-    rng: Array
-    alive: Array
-    reason: Array
-    event_step: Array
-    value: Array
-    bad: Array
-    ring: Array
-    max_force: Array
-    max_force_std: Array
-    max_energy_std: Array
 
 
 class Judgement(NamedTuple):
@@ -105,131 +31,108 @@ class Judgement(NamedTuple):
     energy_std: Array
 
 
-def start(position: Any, momentum: Any, seed: int, n_walkers: int, ring_size: int) -> Carry:
-    """The carry before the first step, all walkers but the dummy alive."""
-    x, none = jnp.asarray(position), jnp.full(n_walkers + 1, -1, jnp.int32)
-    zero = jnp.zeros(n_walkers + 1, jnp.float32)
-    return Carry(
-        step=jnp.asarray(FIRST_STEP, jnp.int32),
-        stale=jnp.asarray(False),
-        position=x,
-        momentum=jnp.asarray(momentum),
-        force=jnp.zeros_like(x),
-        bias=jnp.zeros_like(x),
-        memory=jnp.zeros((n_walkers + 1, BIAS_MEMORY), jnp.float32),
-        built=x,
-        rng=jax.random.PRNGKey(seed),
-        alive=jnp.arange(n_walkers + 1) < n_walkers,
-        reason=none,
-        event_step=none,
-        value=zero,
-        bad=x,
-        ring=jnp.zeros((ring_size, *x.shape), jnp.float32),
-        max_force=zero,
-        max_force_std=zero,
-        max_energy_std=zero,
-    )
-
-
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
 def advance(
     surface: Surface,
+    kind: Kind,
     params: Any,
     atoms: Atoms,
     edges: EdgeArrays,
-    skin: Array,
+    reach: Array,
     settings: Settings,
     stop: Array,
     carry: Carry,
 ) -> Carry:
-    """The carry at step `stop`, or earlier when the edges got stale or no walker is alive.
+    """The carry at step `stop`, or earlier when edges got stale, a walker is to begin again or none is alive.
 
     Parameters
     ----------
     surface, params
         Of the potential; a `surface` must be equal and hash equal to be compiled once.
-    skin : () float32, Å
+    reach : (2,) float32, Å
+        The cutoff, and the skin of the edges.
     stop : () int32
     """
 
     def going(carry: Carry) -> Array:
-        return (carry.step < stop) & ~carry.stale & jnp.any(carry.alive)
+        waits = jnp.any(settings.reborn & ~carry.alive)
+        return (carry.step < stop) & ~carry.stale & ~waits & jnp.any(carry.alive)
 
-    return lax.while_loop(going, lambda c: _step(surface, params, atoms, edges, skin, settings, c), carry)
+    return lax.while_loop(
+        going, lambda c: _step(surface, kind, params, atoms, edges, reach, settings, c), carry
+    )
 
 
 def _step(
     surface: Surface,
+    kind: Kind,
     params: Any,
     atoms: Atoms,
     edges: EdgeArrays,
-    skin: Array,
+    reach: Array,
     settings: Settings,
     carry: Carry,
 ) -> Carry:
     """One step, or nothing but `stale` when an atom has moved too far for the edges.
 
-    BAOAB, the order of jax-md's nvt_langevin (doi:10.1063/1.4921684), from jax-md's own pieces because the edges are
-    looked at between drift and force.
+    From jax-md's own pieces, because the edges are looked at between drift and force.
     """
-    dt = jnp.where(carry.step < 0, jnp.float32(0), settings.dt)
-    pushed = carry.force + carry.bias
-    state = simulate.NVTLangevinState(carry.position, carry.momentum, pushed, atoms.mass, carry.rng)
-    state = simulate.momentum_step(state, dt / 2)
-    state = simulate.position_step(state, jnp.add, dt / 2)
-    state = simulate.stochastic_step(state, dt, atoms.kT, settings.gamma)
-    state = simulate.position_step(state, jnp.add, dt / 2)
+    own = carry.step - carry.born
+    clock = Clock(own, jnp.where(own < 0, jnp.float32(0), settings.dt), _target(atoms, settings, own + 1))
+    now = Motion(carry.position, carry.momentum, carry.chain, carry.scale)
+    now = drift(kind, atoms, settings.coupling, clock, now, carry.force + carry.bias, carry.virial)
 
-    moved = jnp.linalg.norm(state.position - carry.position, axis=1) / settings.dt * FS  # Å/fs
-    stale = _stale(atoms, skin, carry, state.position, moved)
+    dilated = carry.position * (now.scale / carry.scale)[atoms.walker][:, None]
+    moved = jnp.linalg.norm(now.position - dilated, axis=1) / settings.dt * FS  # Å/fs
+    stale = _stale(atoms, reach, carry, now, moved)
     due = (carry.step + 1) % settings.force_std_every == 0
-    said = forces_on(
-        surface,
-        params,
-        atoms,
-        edges,
-        state.position,
-        settings.driver,
-        due,
-        ~stale,
-        settings.bias,
-        carry.memory,
-    )
-    state = simulate.momentum_step(state.set(force=said.force + said.bias), dt / 2)
-    verdict = _judge(atoms, edges, state, said, moved)
-    return _next(atoms, settings, carry, state, said, verdict, stale)
+    edges = edges._replace(offsets=edges.offsets * now.scale[atoms.walker[edges.receivers]][:, None])
+    driver, bias = settings.driver, settings.bias
+    said = forces_on(surface, params, atoms, edges, now.position, driver, due, ~stale, bias, carry.memory)
+    now = kick(kind, atoms, settings.coupling, clock, now, said.force + said.bias)
+    verdict = _judge(atoms, edges, now, said, moved)
+    return _next(atoms, settings, carry, now, said, verdict, stale)
 
 
-def _stale(atoms: Atoms, skin: Array, carry: Carry, position: Array, moved: Array) -> Array:
+def _target(atoms: Atoms, settings: Settings, own: Array) -> Array:
+    """(R+1,) eV: kT of the thermostats when walkers have done `own` steps."""
+    first, last = atoms.kT
+    return first + (last - first) * jnp.clip(own.astype(jnp.float32) / settings.n_steps, 0, 1)
+
+
+def _stale(atoms: Atoms, reach: Array, carry: Carry, now: Motion, moved: Array) -> Array:
     """() bool: whether two atoms may have come within the cutoff that were not neighbours when the edges were made.
 
-    An atom that moves faster than the limit stops its walker anyway and does not count.
+    Cells that shrink use up the skin as well. An atom that moves faster than the limit stops its walker anyway and does
+    not count.
     """
-    drift = jnp.linalg.norm(position - carry.built, axis=1)
-    speed_limit = atoms.limits[REASONS.index("speed") - 1][atoms.walker]
+    cutoff, skin = reach
+    growth = now.scale / carry.built_scale
+    left = growth * (cutoff + skin) - cutoff
+    away = jnp.linalg.norm(now.position - carry.built * growth[atoms.walker][:, None], axis=1)
+    speed_limit = atoms.limits[REASONS.index("speed") - 1]
     counts = atoms.listed & carry.alive[atoms.walker] & (moved <= speed_limit)
-    return jnp.any(counts & (drift > 0.499 * skin))
+    return jnp.any(counts & (away > 0.499 * left[atoms.walker]))
 
 
-def _judge(atoms: Atoms, edges: EdgeArrays, state: Any, said: Forces, moved: Array) -> Judgement:
+def _judge(atoms: Atoms, edges: EdgeArrays, now: Motion, said: Forces, moved: Array) -> Judgement:
     """What each walker's new state is worth; comparisons are written so that NaN is never within a limit."""
     n = atoms.count.shape[0]
-    per_walker = partial(
-        jax.ops.segment_max, segment_ids=atoms.walker, num_segments=n, indices_are_sorted=True
-    )
-    x, free = state.position, atoms.free[:, 0].astype(jnp.float32)
-    centroid = jax.ops.segment_sum(x, atoms.walker, n, indices_are_sorted=True) / atoms.count
-    speed = jnp.maximum(jnp.linalg.norm(state.momentum / atoms.mass, axis=1) * FS, moved)
+    largest = partial(jax.ops.segment_max, segment_ids=atoms.walker, num_segments=n, indices_are_sorted=True)
+    x, free = now.position, atoms.free[:, 0].astype(jnp.float32)
+    centroid = per_walker(atoms, x) / atoms.count
+    speed = jnp.maximum(jnp.linalg.norm(now.momentum / atoms.mass, axis=1) * FS, moved)
     far = jnp.linalg.norm(x - centroid[atoms.walker], axis=1)
-    broken = ~jnp.isfinite(x.sum(1) + state.force.sum(1) + state.momentum.sum(1) + said.force_std)
+    broken = ~jnp.isfinite(x.sum(1) + (said.force + said.bias + now.momentum).sum(1) + said.force_std)
     columns = [speed, jnp.linalg.norm(said.force, axis=1), far, said.force_std, broken.astype(jnp.float32)]
-    largest = per_walker(jnp.stack(columns, 1) * jnp.stack([*[free] * 4, jnp.ones_like(free)], 1))
+    columns = [*(column * free for column in columns[:-1]), columns[-1]]
+    speed, force, far, spread, broken = largest(jnp.stack(columns, 1)).T
     distance = jnp.linalg.norm(x[edges.senders] - x[edges.receivers] + edges.offsets, axis=1)
     closeness = jnp.where(edges.radii > 0, edges.radii / distance, jnp.float32(0))
     closest = jax.ops.segment_max(closeness, atoms.walker[edges.receivers], n)
-    speed, force, far, spread, broken = largest.T
-    values = jnp.stack([speed, closest, force, far - atoms.extent, spread, said.energy_std])
-    within = values <= atoms.limits
+    growth = jnp.where(atoms.length > 0, (now.scale - 1) * atoms.length, far - atoms.extent)
+    values = jnp.stack([speed, closest, force, growth, spread, said.energy_std])
+    within = values <= atoms.limits[:, None]
     finite = (broken == 0) & jnp.isfinite(said.energy_std)
     first = jnp.argmax(~within, axis=0)
     value = jnp.where(finite, jnp.take_along_axis(values, first[None], 0)[0], jnp.float32(jnp.nan))
@@ -241,7 +144,7 @@ def _next(
     atoms: Atoms,
     settings: Settings,
     carry: Carry,
-    state: Any,
+    now: Motion,
     said: Forces,
     verdict: Judgement,
     stale: Array,
@@ -249,29 +152,34 @@ def _next(
     """The carry after the step: walkers within the limits have moved, others stand where they were."""
     hit = carry.alive & ~verdict.ok & ~stale
     alive = carry.alive & ~hit
-    moves = (alive & ~stale)[atoms.walker][:, None]
+    goes = alive & ~stale
+    moves = goes[atoms.walker][:, None]
     step = jnp.where(stale, carry.step, carry.step + 1)
     pick = lambda new, old: jnp.where(moves, new, old)  # noqa: E731
-    position = pick(state.position, carry.position)
+    position, scale = pick(now.position, carry.position), jnp.where(goes, now.scale, carry.scale)
     slot = (step // settings.ring_every) % carry.ring.shape[0]
-    recorded = pick(position, carry.ring[slot])
+    recorded = pick(position, carry.ring[slot]), jnp.where(goes, scale, carry.ring_scale[slot])
     writes = (step % settings.ring_every == 0) & (step >= 0)
     largest = lambda new, old: jnp.where(carry.alive & ~stale & jnp.isfinite(new), jnp.maximum(new, old), old)  # noqa: E731
     return carry._replace(
         step=step,
         stale=stale,
         position=position,
-        momentum=pick(state.momentum, carry.momentum),
+        momentum=pick(now.momentum, carry.momentum),
+        chain=jnp.where(goes[:, None, None], now.chain, carry.chain),
+        scale=scale,
         force=pick(said.force, carry.force),
         bias=pick(said.bias, carry.bias),
-        memory=jnp.where((alive & ~stale)[:, None], said.memory, carry.memory),
-        rng=jnp.where(stale, carry.rng, state.rng),
+        virial=jnp.where(goes, said.virial, carry.virial),
+        memory=jnp.where(goes[:, None], said.memory, carry.memory),
         alive=alive,
         reason=jnp.where(hit, verdict.reason, carry.reason),
         event_step=jnp.where(hit, step, carry.event_step),
         value=jnp.where(hit, verdict.value, carry.value),
-        bad=jnp.where(hit[atoms.walker][:, None], state.position, carry.bad),
-        ring=carry.ring.at[slot].set(jnp.where(writes, recorded, carry.ring[slot])),
+        bad=jnp.where(hit[atoms.walker][:, None], now.position, carry.bad),
+        bad_scale=jnp.where(hit, now.scale, carry.bad_scale),
+        ring=carry.ring.at[slot].set(jnp.where(writes, recorded[0], carry.ring[slot])),
+        ring_scale=carry.ring_scale.at[slot].set(jnp.where(writes, recorded[1], carry.ring_scale[slot])),
         max_force=largest(verdict.force, carry.max_force),
         max_force_std=largest(verdict.force_std, carry.max_force_std),
         max_energy_std=largest(verdict.energy_std, carry.max_energy_std),

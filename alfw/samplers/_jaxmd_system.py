@@ -7,24 +7,22 @@ values nor a NaN of any walker can travel along them. It belongs to a dummy walk
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from alfw.core.errors import SamplingError
 from alfw.core.frame import Frame
 from alfw.core.ids import derive_seed
-from alfw.core.neighbours import Edges, neighbours
+from alfw.core.neighbours import closest_fraction
 from alfw.core.protocols import JaxPotential
 from alfw.core.units import KB_eV_PER_K
 from alfw.samplers._physical import extent
 
 ALL_PAIRS_MAX_ATOMS = 30
-EDGE_GROWTH = 1.25
-SMALLEST_BUCKET = 64
+HALVINGS = 10
 RING_fs = 100.0  # how far back the last physical frame can be looked for
 RING_EVERY_fs = 2.0
 Array = NDArray[np.generic]
@@ -39,25 +37,37 @@ class Atoms(NamedTuple):
         Index in `Potential.species`.
     walker : (N,) int32
     mass : (N, 1) float32, amu
-    kT : (N, 1) float32, eV
-        0 for atoms that do not move, which keeps the thermostat off them.
     free : (N, 1) bool
     listed : (N,) bool
         Atoms whose edges come from a neighbour list with a skin.
+    key : (N, 2) uint32
+        Of the random numbers of each atom.
+    kT : (2, R+1) float32, eV
+        The thermostat's target in the start and when `Settings.n_steps` are done.
+    freedom : (R+1,) float32
+        Degrees of freedom; without those of the centre of mass where its momentum is zero and stays so.
+    volume : (R+1,) float32, Å^3
+        Of the cell in the start; 1 without a cell.
+    length : (R+1,) float32, Å
+        Of the longest cell vector in the start; 0 without a cell.
     count : (R+1, 1) float32
         Atoms of each walker.
     extent : (R+1,) float32, Å
         Largest distance of a free atom from the centroid in the start.
-    limits : (6, R+1) float32
+    limits : (6,) float32
         Of speed Å/fs, closeness, force eV/Å, growth Å, force_std eV/Å, energy_std eV per atom; inf = none.
     """
 
     species: Array
     walker: Array
     mass: Array
-    kT: Array
     free: Array
     listed: Array
+    key: Array
+    kT: Array
+    freedom: Array
+    volume: Array
+    length: Array
     count: Array
     extent: Array
     limits: Array
@@ -70,7 +80,7 @@ class EdgeArrays(NamedTuple):
     ----------
     senders, receivers : (E,) int32
     offsets : (E, 3) float32, Å
-        shift · cell.
+        shift · cell of the start.
     radii : (E,) float32, Å
         Sum of covalent radii; 0 for padding and between two fixed atoms, which are not looked at.
     """
@@ -90,10 +100,17 @@ class Walkers:
     starts : list of R Frames
     temperature_K : (R,) float64
         Of the velocities at the start, and of the thermostat where there is one.
+    final_K : (R,) float64 or None
+        The thermostat's target at the end of a ramp; None = as in the start.
+    life : (R,) int64 or None
+        How often each walker began again; None = never. What is random in a walker hangs on the seed, its place among
+        the walkers and this number, so that it does not matter which others are there.
     """
 
     starts: list[Frame]
     temperature_K: NDArray[np.float64]
+    final_K: NDArray[np.float64] | None = None
+    life: NDArray[np.int64] | None = None
 
     @property
     def slices(self) -> list[slice]:
@@ -101,28 +118,107 @@ class Walkers:
         ends = np.cumsum([len(frame) for frame in self.starts])
         return [slice(int(end) - len(frame), int(end)) for end, frame in zip(ends, self.starts, strict=True)]
 
+    def target_K(self, done: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(R,) K: the thermostat's target when each walker has done this share of the steps of a run."""
+        final = self.temperature_K if self.final_K is None else self.final_K
+        return self.temperature_K + (final - self.temperature_K) * np.clip(done, 0.0, 1.0)
+
+    @property
+    def lives(self) -> NDArray[np.int64]:
+        """(R,): `life`, 0 where it is None."""
+        return np.zeros(len(self.starts), np.int64) if self.life is None else self.life
+
+    def number(self, w: int) -> int:
+        """The walker in place w: it has another number each time it begins again."""
+        return w + len(self.starts) * int(self.lives[w])
+
+    def again(self, which: Sequence[int], starts: Sequence[Frame], seed: int) -> Walkers:
+        """The walkers after those in the places `which` began again.
+
+        Each does so from one of `starts` that has as many atoms, another one than before if there is one.
+        """
+        life, now = self.lives.copy(), list(self.starts)
+        life[which] += 1
+        walkers = replace(self, starts=now, life=life)
+        for w in which:
+            alike = [frame for frame in starts if len(frame) == len(now[w])]
+            others = [frame for frame in alike if frame.id != now[w].id] or alike or [now[w]]
+            now[w] = others[walkers.generator(seed, "start", w).integers(len(others))]
+        return walkers
+
     def concatenated(self, arrays: Sequence[NDArray[np.generic]], dummy: float) -> Array:
         """Per-atom arrays of all walkers one after the other, and the dummy's value."""
         first = np.asarray(arrays[0])
         return np.concatenate([*arrays, np.full((1, *first.shape[1:]), dummy, first.dtype)])
 
-    def positions(self) -> NDArray[np.float32]:
-        """(N, 3) float32, Å: of the starts."""
-        return self.concatenated([frame.positions for frame in self.starts], 0.0).astype(np.float32)  # type: ignore[return-value]
+    def generator(self, seed: int, what: str, w: int) -> np.random.Generator:
+        """Random numbers of walker w for one purpose."""
+        life = int(self.lives[w])
+        return np.random.default_rng(derive_seed(seed, what, w, *([life] if life else [])))
+
+    def positions(self, displaced: Displacement, seed: int) -> NDArray[np.float32]:
+        """(N, 3) float32, Å: of the starts, displaced."""
+        parts = [
+            displaced.positions(frame, self.generator(seed, "displacements", w))
+            for w, frame in enumerate(self.starts)
+        ]
+        return self.concatenated(parts, 0.0).astype(np.float32)  # type: ignore[return-value]
 
     def momenta(self, seed: int) -> NDArray[np.float32]:
-        """(N, 3) float32, sqrt(amu eV): Maxwell–Boltzmann; without drift of a walker that has no fixed atoms.
-
-        Every walker has random numbers of its own, so that it does not matter which others are there.
-        """
+        """(N, 3) float32, sqrt(amu eV): Maxwell–Boltzmann; without drift of a walker that has no fixed atoms."""
         parts = []
         for w, (frame, T) in enumerate(zip(self.starts, self.temperature_K, strict=True)):
-            noise = np.random.default_rng(derive_seed(seed, "velocities", w)).standard_normal((len(frame), 3))
+            noise = self.generator(seed, "velocities", w).standard_normal((len(frame), 3))
             p = noise * np.sqrt(frame.masses[:, None] * KB_eV_PER_K * T) * frame.free[:, None]  # type: ignore[index]
-            if frame.fixed is None and len(frame) > 1:
+            if drifts_not(frame):
                 p -= frame.masses[:, None] * (p.sum(0) / frame.masses.sum())  # type: ignore[index,union-attr]
             parts.append(p)
         return self.concatenated(parts, 0.0).astype(np.float32)  # type: ignore[return-value]
+
+    def keys(self, seed: int) -> NDArray[np.uint32]:
+        """(N, 2) uint32: of the random numbers of each atom inside the program."""
+        parts = [
+            self.generator(seed, "noise", w).integers(0, 2**32, (len(frame), 2), np.uint32)
+            for w, frame in enumerate(self.starts)
+        ]
+        return self.concatenated(parts, 0)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Gaussian displacements of the atoms that walkers start from; fixed ones stay.
+
+    Attributes
+    ----------
+    std_A : float
+        Of each coordinate.
+    min_distance_fraction : float
+        Where two atoms get closer than this share of the sum of their covalent radii, all displacements are drawn
+        again, half as large.
+    """
+
+    std_A: float
+    min_distance_fraction: float
+
+    def positions(self, frame: Frame, rng: np.random.Generator) -> NDArray[np.float64]:
+        """(n, 3) Å; those of the frame itself where its own atoms are too close."""
+        std = self.std_A
+        for _ in range(HALVINGS if std else 0):
+            moved = frame.moved(frame.positions + rng.normal(0.0, std, (len(frame), 3)) * frame.free[:, None])
+            if closest_fraction(moved) >= self.min_distance_fraction:
+                return moved.positions
+            std /= 2
+        return frame.positions
+
+
+def frame_at(start: Frame, position: Array, scale: Any) -> Frame:
+    """The atoms of `start` at these positions (n, 3) Å, its cell vectors `scale` times as long."""
+    return start.moved(np.asarray(position, np.float64), start.cell * float(scale))
+
+
+def drifts_not(frame: Frame) -> bool:
+    """Whether the centre of mass of a walker is at rest in the start."""
+    return frame.fixed is None and len(frame) > 1
 
 
 def ring_every(dt_fs: float) -> int:
@@ -140,8 +236,8 @@ def is_listed(frame: Frame) -> bool:
     return frame.periodic or len(frame) > ALL_PAIRS_MAX_ATOMS
 
 
-def atoms_of(walkers: Walkers, potential: JaxPotential, limits: NDArray[np.float64]) -> Atoms:
-    """The constants of all atoms; `limits` (6,) as in `Atoms`, growth is lifted for periodic walkers.
+def atoms_of(walkers: Walkers, potential: JaxPotential, limits: NDArray[np.float64], seed: int) -> Atoms:
+    """The constants of all atoms; `limits` (6,) as in `Atoms`.
 
     Raises
     ------
@@ -149,20 +245,23 @@ def atoms_of(walkers: Walkers, potential: JaxPotential, limits: NDArray[np.float
         The potential does not know an element.
     """
     starts, sizes = walkers.starts, [len(frame) for frame in walkers.starts]
-    free = walkers.concatenated([frame.free for frame in starts], False)
-    kT = np.repeat([*(walkers.temperature_K * KB_eV_PER_K), 0.0], [*sizes, 1]) * free
-    table = np.repeat(limits[:, None], len(starts) + 1, axis=1)
-    table[3, :-1][[frame.periodic for frame in starts]] = np.inf
+    cells = [frame.cell if frame.periodic else np.zeros((3, 3)) for frame in starts]
+    kT = KB_eV_PER_K * np.stack([walkers.target_K(np.full(len(starts), share)) for share in (0.0, 1.0)])
+    freedom = [max(3.0 * frame.free.sum() - 3.0 * drifts_not(frame), 1.0) for frame in starts]
     return Atoms(
         species=walkers.concatenated([species_index(frame, potential.species) for frame in starts], 0),
         walker=np.repeat(np.arange(len(starts) + 1), [*sizes, 1]).astype(np.int32),
         mass=walkers.concatenated([frame.masses for frame in starts], 1.0)[:, None].astype(np.float32),
-        kT=kT[:, None].astype(np.float32),
-        free=free[:, None],
+        free=walkers.concatenated([frame.free for frame in starts], False)[:, None],
         listed=walkers.concatenated([np.full(len(frame), is_listed(frame)) for frame in starts], False),
+        key=walkers.keys(seed),
+        kT=np.pad(kT, ((0, 0), (0, 1)), mode="edge").astype(np.float32),
+        freedom=np.array([*freedom, 1.0], np.float32),
+        volume=np.array([*(abs(np.linalg.det(cell)) or 1.0 for cell in cells), 1.0], np.float32),
+        length=np.array([*(np.linalg.norm(cell, axis=1).max() for cell in cells), 0.0], np.float32),
         count=np.array([*sizes, 1], np.float32)[:, None],
         extent=np.array([*map(extent, starts), 0.0], np.float32),
-        limits=table.astype(np.float32),
+        limits=limits.astype(np.float32),
     )
 
 
@@ -175,46 +274,3 @@ def species_index(frame: Frame, species: tuple[int, ...]) -> NDArray[np.int32]:
         )
     lookup = {z: i for i, z in enumerate(species)}
     return np.array([lookup[z] for z in frame.numbers.tolist()], np.int32)
-
-
-def walker_edges(frame: Frame, reach_A: float) -> Edges:
-    """All pairs of a small molecule, else all pairs and images closer than `reach_A` (cutoff and skin)."""
-    if is_listed(frame):
-        return neighbours(frame, reach_A)
-    receivers, senders = np.nonzero(~np.eye(len(frame), dtype=bool))
-    return Edges(senders.astype(np.int32), receivers.astype(np.int32), np.zeros((len(senders), 3), np.int32))
-
-
-def join_edges(walkers: Walkers, edges: Sequence[Edges], cutoff_A: float, capacity: int) -> EdgeArrays:
-    """The edges of all walkers as one padded list; the capacity grows by 1.25 until they fit, never is one left out."""
-    n_atoms = walkers.slices[-1].stop
-    n_edges = sum(map(len, edges))
-    capacity = grown(capacity, n_edges)
-    pad = capacity - n_edges
-    firsts = np.repeat([s.start for s in walkers.slices], list(map(len, edges)))
-    dummy = np.full(pad, n_atoms, np.int32)
-    beyond = np.tile([2.0 * cutoff_A, 0.0, 0.0], (pad, 1))
-    pairs = list(zip(walkers.starts, edges, strict=True))
-    return EdgeArrays(
-        senders=np.concatenate([firsts + np.concatenate([e.senders for e in edges]), dummy]).astype(np.int32),
-        receivers=np.concatenate([firsts + np.concatenate([e.receivers for e in edges]), dummy]).astype(
-            np.int32
-        ),
-        offsets=np.concatenate([*(e.shifts @ frame.cell for frame, e in pairs), beyond]).astype(np.float32),
-        radii=np.concatenate([*(_radii(frame, e) for frame, e in pairs), np.zeros(pad)]).astype(np.float32),
-    )
-
-
-def grown(capacity: int, needed: int) -> int:
-    """`capacity` if it is enough, else the first of 64 · 1.25^k with 5 % to spare; few sizes mean few compilations."""
-    if needed <= capacity:
-        return capacity
-    steps = np.log(max(1.05 * needed / SMALLEST_BUCKET, 1.0)) / np.log(EDGE_GROWTH)
-    return int(np.ceil(SMALLEST_BUCKET * EDGE_GROWTH ** np.ceil(steps)))
-
-
-def _radii(frame: Frame, edges: Edges) -> NDArray[np.float64]:
-    """(E,) Å: sums of covalent radii; 0 between two fixed atoms."""
-    radii = covalent_radii[frame.numbers]
-    seen = frame.free[edges.senders] | frame.free[edges.receivers]
-    return (radii[edges.senders] + radii[edges.receivers]) * seen  # type: ignore[no-any-return]

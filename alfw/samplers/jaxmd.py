@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -26,25 +26,61 @@ from alfw.core.registry import private
 from alfw.samplers._bias import UncertaintyBias
 from alfw.samplers._limits import HighForce, MDLimits
 
-ENSEMBLES = ("nvt", "nve")
+ENSEMBLES = ("nvt", "nve", "npt")
+# Options that only some runs have; elsewhere they are refused rather than ignored.
+ONLY = {
+    **dict.fromkeys(("pressure_GPa", "tau_pressure_fs", "compressibility_per_GPa"), "ensemble: npt"),
+    "thermostat": "ensemble: nvt",
+    "tau_fs": "thermostat: nose-hoover",
+    "friction_per_ps": "a Langevin thermostat",
+    "ramp_K": "a thermostat",
+    "bias": "a thermostat, which takes up the heat",
+}
 
 
 class JaxMDSampler(BaseModel):
-    """Constant-temperature MD (Langevin, BAOAB), all walkers in one program.
+    """MD of many walkers in one program: at constant energy, temperature, or temperature and pressure.
 
     Walkers are spread evenly over the temperatures, the first ones at the first temperature; walker w starts from
-    ``starts[w % len(starts)]``.
+    ``starts[w % len(starts)]``. They know nothing of each other: each has its own thermostat, barostat and noise.
 
     Attributes
     ----------
-    ensemble : {"nvt", "nve"}
-        "nve" is velocity Verlet; `temperatures_K` then only sets the velocities at the start.
+    ensemble : {"nvt", "nve", "npt"}
+        "nve" is velocity Verlet; `temperatures_K` then only sets the velocities at the start. "npt" is for periodic
+        systems without fixed atoms: the cell keeps its shape, its size changes by stochastic cell rescaling
+        (doi:10.1063/5.0020514), with a Langevin thermostat; frames have the cells of their own time.
+    thermostat : {"langevin", "nose-hoover"}
+        Of "nvt": Langevin (BAOAB, doi:10.1063/1.4921684), or a Nosé–Hoover chain of three for each walker
+        (doi:10.1080/00268979600100761), which disturbs the dynamics less and reaches its temperature later; its
+        temperature is that of 3n - 3 degrees of freedom.
+    temperatures_K : sequence of float
+        One, or a ladder; or else `ramp_K`.
+    ramp_K : (float, float) or None
+        The thermostat's target of every walker goes from the first to the second, linearly over its own `n_steps`
+        (equilibration included); velocities at the start are of the first.
+    friction_per_ps : float
+        Of Langevin dynamics.
+    tau_fs : float
+        Time constant of the Nosé–Hoover chains.
+    pressure_GPa : float
+        Of "npt", which needs it.
+    tau_pressure_fs, compressibility_per_GPa : float
+        Of "npt": only their ratio matters. The volume relaxes in tau · (bulk modulus · compressibility)^-1; any ratio
+        gives the same distribution.
+    perturb_A : float
+        Standard deviation of displacements of each walker's free atoms in the start; where atoms get closer than
+        `limits.min_distance_fraction` they are drawn again, half as large.
     n_steps : int
         Of every walker, `equilibration_steps` included.
     equilibration_steps : int
-        No frames are kept from these first steps.
+        No frames are kept from these first steps; limits hold in them as well.
     keep_every : int
         One frame of every living walker is kept each time this many steps are done.
+    restarts : int
+        How often a walker that stopped begins again, with new velocities, from another of the starts with as many
+        atoms, for the steps that are left. It is another walker from then on, with another number, that counts its own
+        steps: the k-th time walker w begins again, it is number k · walkers + w.
     force_std_every : int
         How often (steps) all members are asked.
     bias : UncertaintyBias or None
@@ -56,13 +92,21 @@ class JaxMDSampler(BaseModel):
 
     kind: Literal["jaxmd"] = "jaxmd"
     ensemble: str = "nvt"
-    temperatures_K: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    thermostat: Literal["langevin", "nose-hoover"] = "langevin"
+    temperatures_K: tuple[PositiveFloat, ...] = ()
+    ramp_K: tuple[PositiveFloat, PositiveFloat] | None = None
     friction_per_ps: PositiveFloat = 5.0
+    tau_fs: PositiveFloat = 100.0
+    pressure_GPa: float | None = None
+    tau_pressure_fs: PositiveFloat = 1000.0
+    compressibility_per_GPa: PositiveFloat = 0.1
+    perturb_A: NonNegativeFloat = 0.0
     walkers: PositiveInt
     dt_fs: PositiveFloat = 0.5
     n_steps: PositiveInt
     keep_every: PositiveInt
     equilibration_steps: NonNegativeInt = 0
+    restarts: NonNegativeInt = 0
     force_std_every: PositiveInt = 10
     limits: MDLimits = MDLimits()
     high_force: HighForce = HighForce()
@@ -85,9 +129,29 @@ class JaxMDSampler(BaseModel):
             )
         if self.equilibration_steps + self.keep_every > self.n_steps:
             raise ValueError("no frame would be kept: equilibration_steps + keep_every is above n_steps")
-        if self.bias is not None and self.ensemble == "nve":
-            raise ValueError("bias: heats the walkers, and ensemble 'nve' has no thermostat")
+        if bool(self.temperatures_K) == (self.ramp_K is not None):
+            raise ValueError("give either temperatures_K, one or more, or ramp_K, the first and the last")
+        if self.ensemble == "npt" and self.pressure_GPa is None:
+            raise ValueError("pressure_GPa: ensemble 'npt' needs it, e.g. 0.0001 (1 bar)")
+        has = {
+            "ensemble: npt": self.ensemble == "npt",
+            "ensemble: nvt": self.ensemble == "nvt",
+            "thermostat: nose-hoover": self.thermostat == "nose-hoover",
+            "a Langevin thermostat": self.thermostatted and self.thermostat == "langevin",
+        }
+        for option in self.model_fields_set & ONLY.keys():
+            if getattr(self, option) is not None and not has.get(ONLY[option], self.thermostatted):
+                raise ValueError(f"{option}: needs {ONLY[option]}")
         return self
+
+    @property
+    def thermostatted(self) -> bool:
+        """Whether there is a target temperature."""
+        return self.ensemble != "nve"
+
+    def stress_needs(self) -> tuple[str, ...]:
+        """See `NeedsStress`."""
+        return ("ensemble",) if self.ensemble == "npt" else ()
 
     def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
         """See `NeedsSpread`."""
