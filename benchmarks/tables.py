@@ -1,39 +1,22 @@
-"""The measured tables of docs/models.md, out of benchmarks/results/*.json.
+"""The measured tables of docs/models.md and docs/science.md, out of benchmarks/results/*.json.
 
     python benchmarks/tables.py
 
-writes them between the marks ``<!-- table: NAME -->`` and ``<!-- end -->`` of the page; a test compares the two.
+writes them between the marks ``<!-- table: NAME -->`` and ``<!-- end -->`` of the pages; a test compares the two.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "models.md"
-RESULTS = ROOT / "benchmarks" / "results"
+import science_tables as science
+from tabular import markdown, result, yes
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 MARKS = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def result(name: str) -> dict[str, Any]:
-    """A committed result."""
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return found
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
-
-
-def yes(reached: bool) -> str:
-    """Whether a goal was reached."""
-    return "yes" if reached else "**no**"
 
 
 def ensembles() -> str:
@@ -144,13 +127,21 @@ def loading() -> str:
     )
 
 
-TABLES = {f.__name__: f for f in (ensembles, finetuning, physnet, spread, compiling, loading)}
+Tables = Mapping[str, Callable[[], str]]
+MODELS: Tables = {f.__name__: f for f in (ensembles, finetuning, physnet, spread, compiling, loading)}
+SCIENCE: Tables = {
+    f.__name__: f
+    for f in (science.goals, science.label_efficiency, science.paired, science.closed_loop, science.conformal)
+}
+PAGES: Mapping[str, Tables] = {"models.md": MODELS, "science.md": SCIENCE}
 
 
-def filled(text: str) -> str:
-    """The page with its tables as the results have them."""
-    return MARKS.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+def filled(text: str, tables: Tables) -> str:
+    """A page with its tables as the results have them."""
+    return MARKS.sub(lambda found: found[1] + tables[found[2]]() + found[3], text)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, tables in PAGES.items():
+        page = DOCS / name
+        page.write_text(filled(page.read_text(encoding="utf-8"), tables), encoding="utf-8")

@@ -1,0 +1,134 @@
+"""The measured tables of docs/science.md; see tables.py, which writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tabular import markdown, result, yes
+
+ARM = {"random": "random", "farthest": "farthest point", "environments": "environments"}
+
+
+def per_seed(values: list[float]) -> str:
+    """One number for each seed."""
+    return " / ".join(f"{x:.1f}" for x in values)
+
+
+def label_efficiency() -> str:
+    """Errors of the three ways to choose, tier by tier."""
+    head = [
+        "tier",
+        "labels",
+        "chosen by",
+        "mean",
+        "by seed",
+        "worst region",
+        "regions",
+        "of the rare regions",
+    ]
+    rows: list[list[Any]] = []
+    for name, tier in result("label_efficiency")["tiers"].items():
+        for arm, row in tier["arms_meV_per_A"].items():
+            regions = ", ".join(f"{region} {value:.0f}" for region, value in row["regions"].items())
+            rare = per_count(row["rare_frames"])
+            cells = [
+                f"{row['mean']:.1f}",
+                per_seed(row["mean_by_seed"]),
+                f"{row['worst']:.1f}",
+                regions,
+                rare,
+            ]
+            rows.append([name, tier["labels"], ARM[arm], *cells])
+    return markdown(head, rows)
+
+
+def per_count(counts: list[int]) -> str:
+    """The range of what was chosen."""
+    return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+
+
+def paired() -> str:
+    """Environments against the two others, seed by seed."""
+    head = [
+        "tier",
+        "environments against",
+        "difference of the means by seed",
+        "better in",
+        "by 5 % or more in",
+    ]
+    rows = []
+    for name, tier in result("label_efficiency")["tiers"].items():
+        for what, row in tier["paired"].items():
+            other = ARM[what.removeprefix("environments - ")]
+            differences = " / ".join(f"{x:+.1f}" for x in row["by_seed"])
+            better = [f"{row[key]} of {row['of']}" for key in ("better", "better_by_5_percent")]
+            rows.append([name, other, differences, *better])
+    return markdown(head, rows)
+
+
+def goals() -> str:
+    """The goals that were set before, and what came out."""
+    tiers = result("label_efficiency")["tiers"]
+    rows = []
+    for name, mean, worst in (("T1 fine-tuned 30", 49.0, 70.0), ("T1 fine-tuned 15", 46.0, 82.0)):
+        if name in tiers:
+            row = tiers[name]["arms_meV_per_A"]["environments"]
+            reached = row["mean"] <= mean and row["worst"] <= worst
+            rows.append(
+                [
+                    f"{name}: environments",
+                    f"{mean:g} / {worst:g}",
+                    f"{row['mean']} / {row['worst']}",
+                    yes(reached),
+                ]
+            )
+    row = tiers["T1"]["paired"]
+    geometric, random = row["environments - farthest"], row["environments - random"]
+    rows.append(
+        [
+            "T1 from scratch: 5 % better than farthest point in 4 of 5 seeds",
+            f"≥ {0.8 * geometric['of']:.0f}",
+            geometric["better_by_5_percent"],
+            yes(geometric["better_by_5_percent"] >= 0.8 * geometric["of"]),
+        ]
+    )
+    for name in ("T1", "T2"):
+        random = tiers[name]["paired"]["environments - random"]
+        all_of = random["better"] == random["of"]
+        rows.append([f"{name}: better than random in all seeds", random["of"], random["better"], yes(all_of)])
+    return markdown(["goal", "wanted", "measured", "reached"], rows)
+
+
+def closed_loop() -> str:
+    """What each way to explore comes to."""
+    r = result("closed_loop")
+    regions = list(r["goal_meV_per_A"])
+    head = ["explored by", "labels", *regions, "in every region (by seed)", "explosions a round"]
+    rows: list[list[Any]] = [["*goal*", 100, *(f"{r['goal_meV_per_A'][x]:.0f}" for x in regions), "", ""]]
+    for arm, found in r["arms"].items():
+        explosions = [each["explosions"] for seed in found["rounds"] for each in seed]
+        for count in (100, 120):
+            row = found[f"after {count} labels"]
+            errors = [f"{row['regions'][x]:.0f}" for x in regions]
+            reached = (
+                f"{yes(row['reached'])} ({sum(row['reached_by_seed'])} of {len(row['reached_by_seed'])})"
+            )
+            rows.append([arm, per_count(row["labels"]), *errors, reached, per_count(explosions)])
+    return markdown(head, rows)
+
+
+def conformal() -> str:
+    """Coverage of the 90 % bound, by region."""
+    r = result("conformal")
+    regions = list(r["runs"][0]["regions"])
+    head = ["seed", "factor", *(x if x == r["same_law"] else f"{x} *" for x in regions)]
+    rows = []
+    for run in r["runs"]:
+        cells = []
+        for region in regions:
+            row = run["regions"][region]
+            low, high = row["interval_95"]
+            text = f"{row['coverage']:.2f} ({low:.2f}–{high:.2f})"
+            cells.append(text if row["holds"] else f"**{text}**")
+        rows.append([run["seed"], run["factor"], *cells])
+    return markdown(head, rows)
