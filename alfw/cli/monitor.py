@@ -30,7 +30,7 @@ def status(
     launchpad: LaunchpadFile = None,
     as_json: Json = False,
 ) -> None:
-    """Rounds: pool, selected, labelled, failed, errors, cost, why stopped; what is stuck, and what frees it."""
+    """Rounds: pool, selected, labelled, failed, errors, cost; stop rules, and what is missing; what is stuck."""
     from alfw.cli.common import find_launchpad
     from alfw.cli.table import campaign_table
 
@@ -61,7 +61,8 @@ def _summaries(pad: Any, store: Any, name: str | None) -> list[dict[str, Any]]:
     summaries: list[dict[str, Any]] = []
     for each in [name] if name else dict.fromkeys([*stored, *added]):
         if each in added and each not in stored:
-            nothing = {"stop_reason": None, "revision": 0, "failures": {}, "rounds": []}
+            nothing = dict.fromkeys(("stop_reason", "stop", "alarm", "costs"))
+            nothing |= {"revision": 0, "failures": {}, "rounds": []}
             summaries.append({"campaign": each, "state": "added", **nothing, **added[each]})
             continue
         summary = campaign_summary(store, each)

@@ -14,7 +14,7 @@ variance): with three or five points no fit is unique, and an interval about the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -51,7 +51,7 @@ class Gain:
     def __str__(self) -> str:
         return (
             f"the next {self.labels} labels are predicted to gain {self.percent:.1f} % "
-            f"({self.low:.1f} to {self.high:.1f} %, {self.level:.0%} interval)"
+            f"({self.low:.1f} to {self.high:.1f} %, {100 * self.level:.0f} % interval)"
         )
 
 
@@ -155,11 +155,17 @@ class LearningCurve:
         ends = [(1 - level) / 2, 0.5, (1 + level) / 2]
         return np.asarray(np.exp(np.quantile(curves, ends, axis=0)))
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> LearningCurve:
+        """The curve again, from `as_dict`."""
+        return cls(*(np.array(stored[key], float) for key in ("n_labels", "error", "weight")))
+
     def as_dict(self) -> dict[str, Any]:
         """JSON data: the points, and a, b, c of the best curve."""
         return {
             "n_labels": self.labels.astype(int).tolist(),
             "error": self.error.tolist(),
+            "weight": self.weight.tolist(),
             "a": self.a,
             "b": self.b,
             "c": self.c,

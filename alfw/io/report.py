@@ -1,4 +1,4 @@
-"""Reports as single HTML files: text by a template of ``fw_templates/report``, pictures inside, no other file."""
+"""Reports as single files: text by a template of ``fw_templates/report``, in HTML with the pictures inside."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NOTHING = "–"
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that this template makes of these values; text in them is escaped."""
+    """The page that this template makes of these values; in HTML text in them is escaped."""
     environment = Environment(
         loader=FunctionLoader(_template),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alfw.steps.context import STAGES
 from alfw.store import Store
 
 HOUR = 3600.0
@@ -56,7 +57,7 @@ def _nothing() -> dict[str, float]:
 
 
 def _by_stage(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """CPU-, GPU- and wall hours by stage, in the order they first came."""
+    """CPU-, GPU- and wall hours by stage, in the order of a round."""
     found: dict[str, dict[str, float]] = {}
     for result in results:
         cost = result["cost"]
@@ -64,7 +65,8 @@ def _by_stage(results: Sequence[Result]) -> dict[str, dict[str, float]]:
         if result["stage"] == "merge":
             metrics = result["metrics"]
             _add(found, "label", metrics.get("label_cpu_s"), metrics.get("label_gpu_s"), None)
-    return found
+    order = {stage: i for i, stage in enumerate(STAGES)}
+    return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
 
 
 def _add(

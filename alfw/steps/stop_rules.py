@@ -43,6 +43,19 @@ class Rule:
     met: bool
     text: str
 
+    @property
+    def reason(self) -> str:
+        """Why a campaign ends by this rule."""
+        done = "spent" if self.rule.endswith("_hours") else "reached"
+        joint = (
+            ""
+            if self.rule == "max_rounds"
+            else f": {self.text}"
+            if self.kind == "quality"
+            else f" ({self.text})"
+        )
+        return f"{self.rule} {self.limit:g} {done}{joint}"
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -124,7 +137,7 @@ def stop_reason(ctx: Context, evidence: Evidence | None = None) -> str | None:
     evidence = evidence or Evidence(ctx)
     for rule in _budgets(evidence):
         if rule.met:
-            return rule.text
+            return rule.reason
     if ctx.round == 0:
         return None
     empty = _nothing_left(ctx)
@@ -132,7 +145,7 @@ def stop_reason(ctx: Context, evidence: Evidence | None = None) -> str | None:
         return empty
     quality = list(_quality(evidence))
     if quality and all(rule.met for rule in quality):
-        return "; ".join(rule.text for rule in quality if rule.rule != "min_rounds")
+        return "; ".join(rule.reason for rule in quality if rule.rule != "min_rounds")
     return None
 
 
@@ -153,21 +166,20 @@ def _rejected(rejected: Mapping[str, int]) -> str:
 
 def _budgets(evidence: Evidence) -> Iterator[Rule]:
     ctx, stop = evidence.ctx, evidence.ctx.config.file.stop
-    yield _budget("max_rounds", stop.max_rounds, ctx.round, f"round {ctx.round}", "reached")
+    yield _budget("max_rounds", stop.max_rounds, ctx.round, f"round {ctx.round}")
     if stop.max_labels is not None:
         n = evidence.n_labels
-        yield _budget("max_labels", stop.max_labels, n, f"{n} labels", "reached")
+        yield _budget("max_labels", stop.max_labels, n, f"{n} labels")
     for key in ("cpu_hours", "gpu_hours"):
         limit = getattr(stop, key)
         if limit is not None:
             spent = evidence.costs[key]
-            yield _budget(key, limit, spent, f"{spent:.4g} h so far", "spent")
+            yield _budget(key, limit, spent, f"{spent:.4g} h so far")
 
 
-def _budget(name: str, limit: float, value: float, now: str, done: str) -> Rule:
+def _budget(name: str, limit: float, value: float, now: str) -> Rule:
     met = value >= limit
-    told = "" if name == "max_rounds" else f" ({now})"
-    text = f"{name} {limit:g} {done}{told}" if met else f"{now} of {limit:g}; {limit - value:.4g} left"
+    text = now if met else f"{now} of {limit:g}; {limit - value:.4g} left"
     return Rule(name, "budget", limit, value, met, text)
 
 
@@ -199,7 +211,7 @@ def _accuracy(evidence: Evidence, limit: float) -> Rule:
     if test is None or bound is None:
         return Rule(name, "quality", limit, None, False, f"{told}; both have to be below {limit:g}")
     met = max(test, bound) < limit
-    text = f"{name} {limit:g} reached: {told}" if met else f"{told}; both have to be below {limit:g}"
+    text = told if met else f"{told}; both have to be below {limit:g}"
     return Rule(name, "quality", limit, max(test, bound), met, text)
 
 
@@ -211,9 +223,7 @@ def _gain(evidence: Evidence, limit: float) -> Rule:
         return Rule(name, "quality", limit, None, False, text)
     gain = curve.gain(evidence.next_labels)
     met = gain.high < limit
-    text = (
-        f"{name} {limit:g} reached: {gain}" if met else f"{gain}; its upper end has to be below {limit:g} %"
-    )
+    text = str(gain) if met else f"{gain}; its upper end has to be below {limit:g} %"
     return Rule(name, "quality", limit, gain.high, met, text)
 
 
@@ -226,7 +236,7 @@ def _failure_rate(evidence: Evidence, limit: float) -> Rule:
     bound = poisson_bounds(n)[1] / time
     told = f"{n} explosions in {time:.3g} ns of the last rounds, at most {bound:.3g} per ns (95 % bound)"
     if bound < limit:
-        return Rule(name, "quality", limit, bound, True, f"{name} {limit:g} reached: {told}")
+        return Rule(name, "quality", limit, bound, True, told)
     least = poisson_bounds(0)[1] / limit
     more = f"; even without any, {least:.3g} ns are needed" if time < least else ""
     return Rule(name, "quality", limit, bound, False, f"{told}; it has to be below {limit:g}{more}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from alfw.core.survival import poisson_bounds
+from alfw.steps.costs import campaign_costs
+from alfw.steps.stop_rules import failures_of
 from alfw.store import Store
 
 Result = dict[str, Any]
@@ -22,6 +25,7 @@ COUNTS = {
     "n_changed_surface": "merge",
     "n_confirmed": "merge",
     "n_explosions": "sample",
+    "n_high_force": "sample",
 }
 
 
@@ -29,6 +33,7 @@ def campaign_summary(store: Store, campaign: str) -> dict[str, Any]:
     """State of a campaign and one row a round, as JSON data; fields grow, they never change meaning."""
     record = store.get_campaign(campaign)
     rounds = [round_summary(store, campaign, item["number"]) for item in store.rounds(campaign)]
+    calibrated = [row["calibration"] for row in rounds if row["calibration"]]
     return {
         "campaign": campaign,
         "state": record["state"],
@@ -36,7 +41,22 @@ def campaign_summary(store: Store, campaign: str) -> dict[str, Any]:
         "revision": len(record["revisions"]),
         "failures": store.failure_table(campaign),
         "rounds": rounds,
+        "stop": stop_summary(store, campaign, len(rounds)),
+        "alarm": calibrated[-1]["alarm"] if calibrated else None,
+        "costs": campaign_costs(store, campaign),
     }
+
+
+def stop_summary(store: Store, campaign: str, n_rounds: int) -> dict[str, Any] | None:
+    """What the newest decision was made by: its round, rules, learning curves; None before the first one."""
+    for number in range(n_rounds - 1, -1, -1):
+        decided = store.get_result(campaign, number, "decide")
+        if decided is not None:
+            known = decided["metrics"]
+            curves = {key: known.get(key) for key in ("learning_curve", "region_curves")}
+            audit = known.get("audit_force_rmse_upper_eV_per_A")
+            return {"round": number, "rules": known.get("rules", []), **curves, "audit_upper_eV_per_A": audit}
+    return None
 
 
 def round_summary(store: Store, campaign: str, number: int) -> dict[str, Any]:
@@ -51,10 +71,11 @@ def round_summary(store: Store, campaign: str, number: int) -> dict[str, Any]:
         "state": "done" if decided else "running",
         **{key: _count(by_stage.get(stage), key) for key, stage in COUNTS.items()},
         **_errors(by_stage.get("evaluate")),
-        "n_high_force": _counter(by_stage.get("sample"), "n_high_force"),
         "max_force_eV_per_A": _extreme(max, by_stage.get("screen"), "max_force_eV_per_A"),
         "median_ps_to_failure": _extreme(min, by_stage.get("sample"), "median_ps_to_failure"),
+        **_failures(by_stage.get("sample")),
         "rejected": rejected,
+        "notes": by_stage["select"][0]["metrics"].get("notes", []) if "select" in by_stage else [],
         "cpu_hours": _cpu_hours(by_stage),
         "decision": (decided[0]["outputs"]["why"] or "go on") if decided else None,
     }
@@ -65,9 +86,15 @@ def _count(results: list[Result] | None, key: str) -> int | None:
     return None if results is None else sum(result["counts"].get(key, 0) for result in results)
 
 
-def _counter(results: list[Result] | None, key: str) -> int | None:
-    """Sum of a sampler's own counter over the parts of a stage."""
-    return None if results is None else sum(r["metrics"]["counters"].get(key, 0) for r in results)
+def _failures(results: list[Result] | None) -> dict[str, float | None]:
+    """Time of unbiased dynamics, explosions per ns of it, and their upper 95 % bound."""
+    found = [failures_of(result) for result in results or []]
+    n, time = sum(one[0] for one in found), sum(one[1] for one in found)
+    return {
+        "exploration_ns": None if results is None else time,
+        "failures_per_ns": n / time if time else None,
+        "failures_per_ns_upper": poisson_bounds(n)[1] / time if time else None,
+    }
 
 
 def _extreme(choose: Callable[[list[float]], float], results: list[Result] | None, key: str) -> float | None:
@@ -85,6 +112,9 @@ def _errors(evaluated: list[Result] | None) -> dict[str, Any]:
         "energy_rmse_eV_per_atom": test.get("energy_rmse_eV_per_atom"),
         "audit_force_rmse_eV_per_A": audit.get("force_rmse_eV_per_A"),
         "test_regions": metrics.get("test_regions"),
+        "force_rmse_interval_95_eV_per_A": test.get("force_rmse_interval_95_eV_per_A"),
+        "audit_by_temperature": metrics.get("audit_by_temperature"),
+        "calibration": metrics.get("calibration"),
     }
 
 
