@@ -35,7 +35,7 @@ def course(tracks: Sequence[Track], title: str, max_force: float | None = None) 
                 every = max(1, len(line) // POINTS)
                 x, y = track.time_fs[::every] / 1000, line[::every]
                 axis.plot(x, y, color=COLOURS[i % len(COLOURS)], linewidth=0.8, alpha=0.85)
-        if name.startswith("largest") and max_force is not None:
+        if name.startswith("largest") and max_force is not None and axis.get_ylim()[1] > max_force / 3:
             axis.axhline(max_force, color=COLOURS[-1], linestyle="--", linewidth=1)
         axis.set(xlabel="time / ps", ylabel=name)
     return png(drawn)

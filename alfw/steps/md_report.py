@@ -54,18 +54,13 @@ def stability(seen: Exploration, tracks: Sequence[Track], n_steps: int, dt_fs: f
 
 
 def lives(seen: Exploration, end_fs: float) -> list[Stop]:
-    """How long each walker lived, and why it stopped; one that starts again after an event lives once more."""
-    found = []
-    for walker in range(_walkers(seen)):
-        own = [e for e in seen.events if e.walker == walker and e.reason != "high_force"]
-        begun = 0.0
-        for event in sorted(own, key=lambda event: event.time_fs):
-            found.append(Stop(event.time_fs - begun, event.reason if event.explosion else None))
-            begun = event.time_fs
-        last = np.max(seen.time_fs[seen.walker == walker], initial=0.0)
-        if not own or last > begun:
-            found.append(Stop(end_fs - begun, None))
-    return found
+    """How long each walker lived, and why it exploded; no cause: it lasted, or was stopped for being uncertain."""
+    stops = {event.walker: event for event in seen.events if event.reason != "high_force"}
+    known = seen.life_fs or {
+        walker: stops[walker].time_fs if walker in stops else end_fs for walker in range(_walkers(seen))
+    }
+    causes = {walker: event.reason for walker, event in stops.items() if event.explosion}
+    return [Stop(time_fs, causes.get(walker)) for walker, time_fs in known.items()]
 
 
 def energy_drift(tracks: Sequence[Track]) -> dict[str, Any]:

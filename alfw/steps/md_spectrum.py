@@ -23,6 +23,7 @@ from alfw.steps.md_tracks import knows_dipoles
 SOURCE = "doi:10.1039/C3CP44302G"
 UNITS = {"wavenumber_per_cm": "1/cm", "intensity": "km cm/mol (napierian, integral in km/mol)"}
 LARGEST_INTERVAL_FS = 3.0
+FEWEST = 16  # frames without which there is no spectrum
 NAME = "ir_spectrum_md"
 
 
@@ -41,8 +42,8 @@ class Infrared:
     window: Window = "blackman"
     correction: Correction = "harmonic"
 
-    def check(self, potential: Potential, starts: Sequence[Frame]) -> None:
-        """Refuse what has no infrared spectrum, before anything is run.
+    def check(self, potential: Potential, starts: Sequence[Frame], flag: str = "--ir") -> None:
+        """Refuse what has no infrared spectrum, before anything is run; `flag` asked for it.
 
         Raises
         ------
@@ -55,24 +56,20 @@ class Infrared:
                 "--ir: a periodic frame has no dipole moment: give a molecule, or leave --ir out"
             )
         if len(formulas) > 1:
-            raise ConfigError(f"--ir: one molecule at a time, not {', '.join(formulas[:5])}")
+            raise ConfigError(f"{flag}: one molecule at a time, not {', '.join(formulas[:5])}")
         if not knows_dipoles(potential, starts[0]):
             raise ConfigError(
-                f"--ir: {type(potential).__name__} has no dipole moment: train one that has charges"
-                " (alfw train --model physnet), or leave --ir out"
+                f"{flag}: {type(potential).__name__} has no dipole moment: train one that has charges"
+                " (alfw train --model physnet), or leave it out"
             )
 
     def spectra(self, tracks: Sequence[Track], interval_fs: float) -> dict[str, Spectrum]:
-        """One by name of the dipole moment: "physnet", "dcmnet", or "dipole".
-
-        Raises
-        ------
-        DataError
-            Trajectories that are too short.
-        """
-        long = [t for t in tracks if len(t) >= max(map(len, tracks)) / 2]  # short ones would cost resolution
-        kelvin = mean_temperature(long)
-        names = list(long[0].dipoles) if long else ["dipoles"]
+        """One by name of the dipole moment: "physnet", "dcmnet", or "dipole"; nothing of a run that ended at once."""
+        longest = max(map(len, tracks), default=0)
+        if longest < FEWEST:
+            return {}
+        long = [track for track in tracks if len(track) >= longest / 2]  # short ones would cost resolution
+        kelvin, names = mean_temperature(long), list(long[0].dipoles)
         return {
             name.removeprefix("dipoles_").replace("dipoles", "dipole"): infrared(
                 [track.dipoles[name] for track in long],
@@ -95,7 +92,7 @@ class Infrared:
         friction_per_ps : float or None
             Of Langevin dynamics, None = no friction.
         found : Spectrum or None
-            None = not yet run.
+            None = not yet run, or ended at once.
         """
         lines = []
         if interval_fs > LARGEST_INTERVAL_FS:

@@ -123,13 +123,16 @@ def write_results(run: Run, found: Explored, folder: Path) -> None:
         write_trajectory(folder / f"{name}.npz", track)
         if run.trajectory:
             write_ase(folder / f"{name}.{run.trajectory}", track)
-    for name, content in run.beside.items():
+    for name, content in run.beside(found.tracks).items():
         write_file(folder / name, content)
-    save_events(run.events or folder / EVENTS, found.seen.events, run.potential, about_events(run))
+    if run.save_events:
+        save_events(run.events or folder / EVENTS, found.seen.events, run.potential, about_events(run))
     if found.spectra and run.infrared is not None:
         kelvin = mean_temperature(found.tracks)
         found.summary["infrared"] = as_json(save_spectra(folder, found.spectra, run.infrared, kelvin))
     found.summary["notes"] = run.warnings(next(iter(found.spectra.values()), None))
+    if run.infrared is not None and not found.spectra:
+        found.summary["notes"].append("infrared spectrum: none, the run ended too soon")
     _draw(run, found, folder)
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     found.summary["files"] = sorted([*files, SUMMARY])

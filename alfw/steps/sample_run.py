@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from alfw.core.records import Resources
 from alfw.core.registry import plugin_class
 from alfw.core.spectrum import Spectrum
 from alfw.io.frames import expand_paths, read_frames
+from alfw.io.trajectory_npz import Track
 from alfw.models.ensemble import ENSEMBLE, load_models
 from alfw.steps.md_spectrum import Infrared
 
@@ -47,8 +48,10 @@ class Run:
         Name of the picture.
     events : Path or None
         Folder of the event files; None: ``active_learning`` in that of the results.
-    beside : {name: bytes}
-        Files that belong to the results: of the start, relaxed …
+    save_events : bool
+        Whether they are written.
+    beside : callable
+        Further files by name, given the trajectories.
     about : mapping
         JSON data for the summary: where the model and the structures are from.
     """
@@ -63,7 +66,8 @@ class Run:
     trajectory: Literal["traj", "extxyz", ""] = ""
     plot: str = "results.png"
     events: Path | None = None
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+    save_events: bool = True
+    beside: Callable[[Sequence[Track]], Mapping[str, bytes]] = lambda tracks: {}
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
