@@ -63,16 +63,18 @@ def median_ps_to_failure(exploration: Exploration) -> float | None:
 def lifetimes(exploration: Exploration) -> tuple[np.ndarray, np.ndarray]:
     """(W,) float64: how long each walker was watched, ps; (W,) bool: whether it exploded then.
 
-    One that was stopped because the ensemble disagreed had not exploded yet. Walkers that nothing stopped share what is
-    left of the time simulated.
+    One that was stopped because the ensemble disagreed had not exploded yet. Where a sampler does not tell how long its
+    walkers lived, those that nothing stopped share what is left of the time simulated.
     """
     ends = {event.walker: event for event in exploration.events if event.reason != "high_force"}
-    stopped = np.array([event.time_fs / 1000.0 for event in ends.values()], float)
-    n_left = max(int(exploration.counters.get("n_walkers", 0)) - len(ends), 0)
-    total = float(exploration.counters.get("time_ps", 0.0))
-    left = np.full(n_left, max(total - float(stopped.sum()), 0.0) / max(n_left, 1))
-    failed = np.array([event.explosion for event in ends.values()], bool)
-    return np.concatenate([stopped, left]), np.concatenate([failed, np.zeros(n_left, bool)])
+    exploded = {walker for walker, event in ends.items() if event.explosion}
+    lives = dict(exploration.life_fs or {})
+    if not lives:
+        lives = {walker: event.time_fs for walker, event in ends.items()}
+        n_left = max(int(exploration.counters.get("n_walkers", 0)) - len(ends), 0)
+        left = 1000 * float(exploration.counters.get("time_ps", 0.0)) - sum(lives.values())
+        lives |= {-1 - i: max(left, 0.0) / n_left for i in range(n_left)}
+    return np.array(list(lives.values())) / 1000.0, np.array([walker in exploded for walker in lives], bool)
 
 
 def start_frames(ctx: Context, part: int) -> list[Frame]:
