@@ -72,6 +72,7 @@ setup(
             "physnet = alfw.models.physnet:PhysNetModel",
         ],
         "alfw.samplers": [
+            "ase-md = alfw.samplers.ase_md:ASEMDSampler",
             "files = alfw.samplers.files:FilesSampler",
             "jaxmd = alfw.samplers.jaxmd:JaxMDSampler",
             "normal-modes = alfw.samplers.normal_modes:NormalModesSampler",
@@ -80,8 +81,13 @@ setup(
             "strain = alfw.samplers.strain:StrainSampler",
         ],
         "alfw.selectors": [
+            "combined = alfw.selectors.combined:CombinedSelector",
             "environments = alfw.selectors.environments:EnvironmentsSelector",
+            "failures = alfw.selectors.failures:FailuresSelector",
+            "farthest = alfw.selectors.farthest:FarthestSelector",
             "force-std = alfw.selectors.force_std:ForceStdSelector",
+            "lcmd = alfw.selectors.lcmd:LCMDSelector",
+            "maxdet = alfw.selectors.maxdet:MaxDetSelector",
             "random = alfw.selectors.random:RandomSelector",
         ],
         "alfw.labelers": [

@@ -1,4 +1,4 @@
-"""Selectors: coverage, invariances, filters that add up."""
+"""All selectors: what they have in common, and what each looks for."""
 
 from __future__ import annotations
 
@@ -6,217 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase.build import bulk, molecule
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
-from scipy.spatial.transform import Rotation
+from selector_pools import KINDS, OPEN, indices, pool_of, rattled, selector
 
 from alfw.core.errors import ConfigError
-from alfw.core.exploration import Pool, Selection
-from alfw.core.frame import Frame
-from alfw.core.registry import plugin_class
-from alfw.selectors._coverage import Coverage, element_scale
+from alfw.core.exploration import Pool
+from alfw.core.protocols import spread_lacking
+from alfw.core.scaling import ElementScale
+from alfw.selectors._coverage import Coverage
 from alfw.selectors._descriptors import descriptors
-from alfw.selectors._duplicates import Duplicates
-from alfw.selectors._filters import too_close
+from alfw.selectors._farthest import ConditionalVariance, Distances, farthest_points
+from alfw.selectors.combined import priorities
 from alfw.selectors.environments import EnvironmentsSelector
 from alfw.selectors.force_std import ForceStdSelector
-from alfw.selectors.random import RandomSelector
 
-KINDS = ("environments", "force-std", "random")
-OPEN: dict[str, Any] = {
-    "physical": {"min_distance_fraction": None, "max_force_quantile": None},
-    "band_eV_per_A": (None, None),
-    "dedup": {"min_distance_A": 0.0},
-}
-
-
-def selector(kind: str, **options: Any) -> Any:
-    return plugin_class("alfw.selectors", kind)(kind=kind, **options)
-
-
-def rattled(name: str, n: int, width_A: float, seed: int) -> list[Frame]:
-    """Randomly displaced and turned copies of a molecule."""
-    rng = np.random.default_rng(seed)
-    atoms = molecule(name)
-    return [
-        Frame(
-            atoms.numbers,
-            (atoms.positions + rng.normal(scale=width_A, size=(len(atoms), 3)))
-            @ Rotation.random(rng=rng).as_matrix(),
-        )
-        for _ in range(n)
-    ]
-
-
-def pool_of(frames: list[Frame], seed: int = 0, labelled: list[Frame] | None = None, **more: Any) -> Pool:
-    rng = np.random.default_rng(seed)
-    std, force = rng.uniform(0, 2, len(frames)), rng.uniform(0, 9, len(frames))
-    return Pool(frames, std, force, labelled or [], **more)
-
-
-def indices(selection: Selection) -> list[int]:
-    return [choice.index for choice in selection.chosen]
-
-
-# ----------------------------------------------------------------------------------------------------- descriptors
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(["CH3CH2OH", "H2O", "C6H6", "CH3SiH3"]))
-def test_descriptors_ignore_rotation_reflection_translation_and_order(seed: int, name: str) -> None:
-    (frame,) = rattled(name, 1, 0.1, seed)
-    rng = np.random.default_rng(seed)
-    turn = Rotation.random(rng=rng).as_matrix() * rng.choice([-1, 1])
-    order = rng.permutation(len(frame))
-    moved = Frame(frame.numbers[order], (frame.positions @ turn + rng.normal(size=3))[order])
-    species = [1, 6, 8, 14]
-    (a,), (b,) = descriptors([frame], species), descriptors([moved], species)
-    assert np.allclose(a[order], b, atol=2e-4, rtol=1e-3)
-
-
-def test_descriptors_of_a_supercell_are_those_of_the_cell() -> None:
-    salt = bulk("NaCl", "rocksalt", a=5.6)
-    salt.rattle(0.1, seed=1)
-    cell, supercell = Frame.from_atoms(salt), Frame.from_atoms(salt.repeat((2, 1, 2)))
-    turn = Rotation.random(rng=0).as_matrix()
-    turned = Frame(cell.numbers, cell.positions @ turn, cell.cell @ turn, cell.pbc)
-    z, z_super, z_turned = descriptors([cell, supercell, turned], [11, 17])
-    assert np.allclose(np.tile(z, (4, 1)), z_super, atol=1e-5)
-    assert np.allclose(z, z_turned, atol=1e-3)
-
-
-def test_descriptors_see_elements_distances_and_angles() -> None:
-    def water(angle: float, oxygen: int = 8, distance: float = 0.96) -> Frame:
-        a = np.radians(angle)
-        return Frame(
-            np.array([oxygen, 1, 1]), distance * np.array([[0, 0, 0], [1, 0, 0], [np.cos(a), np.sin(a), 0]])
-        )
-
-    species = [1, 8, 16]
-    z = [rows[0] for rows in descriptors([water(104), water(100), water(104, distance=0.99)], species)]
-    assert np.abs(z[0] - z[1]).max() > 0.01
-    assert np.abs(z[0] - z[2]).max() > 0.01
-    hydrogens = [rows[1] for rows in descriptors([water(104), water(104, oxygen=16)], species)]
-    assert np.abs(hydrogens[0] - hydrogens[1]).max() > 0.1
-
-
-def test_descriptors_do_not_depend_on_the_company() -> None:
-    frames = rattled("CH3CH2OH", 900, 0.05, 0) + rattled("H2O", 3, 0.05, 1)  # several batches
-    together = descriptors(frames, [1, 6, 8])
-    for i in (0, 700, 902):
-        assert np.array_equal(together[i], descriptors([frames[i]], [1, 6, 8])[0])
-
-
-def test_a_lone_atom_has_an_empty_environment() -> None:
-    (z,) = descriptors([Frame(np.array([2]), np.zeros((1, 3)))], [2])
-    assert z.shape == (1, 19)
-    assert not z.any()
-
-
-# ---------------------------------------------------------------------------------------------------- environments
-
-
-def test_coverage_finds_a_rare_region_that_chance_misses() -> None:
-    common, rare = rattled("CH3CH2OH", 380, 0.05, 0), []
-    for frame in rattled("CH3CH2OH", 20, 0.05, 1):  # its OH bond stretched
-        oxygen, hydrogen = 2, 3
-        bond = frame.positions[hydrogen] - frame.positions[oxygen]
-        moved = frame.positions.copy()
-        moved[hydrogen] += 0.6 * bond
-        rare.append(frame.moved(moved))
-    pool = pool_of(common + rare, labelled=rattled("CH3CH2OH", 5, 0.05, 2))
-
-    def hits(kind: str, seed: int) -> int:
-        return sum(i >= 380 for i in indices(selector(kind).select(pool, 20, seed)))
-
-    by_chance = [hits("random", seed) for seed in range(10)]
-    assert hits("environments", 0) >= 5
-    assert hits("environments", 0) > max(by_chance)
-
-
-def test_coverage_leaves_smaller_gaps_than_chance() -> None:
-    frames = rattled("CH3CH2OH", 300, 0.08, 0)
-    numbers, z = [f.numbers for f in frames], descriptors(frames, [1, 6, 8])
-    largest = {}
-    for kind in ("environments", "random"):
-        coverage = Coverage(numbers, z)
-        coverage.cover(indices(selector(kind, **OPEN).select(pool_of(frames), 30, 0)))
-        largest[kind] = coverage.gain().max()
-    assert largest["environments"] < 0.9 * largest["random"]
-
-
-def test_greedy_picks_are_those_of_the_definition() -> None:
-    """Against the plain definition: the frame of the largest mean distance to all covered environments."""
-    rng = np.random.default_rng(0)
-    sizes = rng.integers(1, 5, 30)
-    numbers = [rng.choice([1, 8], size) for size in sizes]
-    z = [rng.normal(size=(size, 6)).astype(np.float32) for size in sizes]
-    scaled = np.split(element_scale(np.concatenate(z), np.concatenate(numbers)), np.cumsum(sizes)[:-1])
-    coverage, covered = Coverage(numbers, z), []
-    for pick in (0, 3, 7, 9):
-        coverage.cover([pick])
-        covered.append(pick)
-        for i, gain in enumerate(coverage.gain()):
-            distances = []
-            for element, row in zip(numbers[i], scaled[i], strict=True):
-                known = [scaled[j][numbers[j] == element] for j in covered]
-                known = np.concatenate(known)
-                distances.append(np.linalg.norm(known - row, axis=1).min() if len(known) else 10.0)
-            assert gain == pytest.approx(np.mean(distances), abs=2e-3)
-
-
-def test_features_are_scaled_per_element() -> None:
-    rng = np.random.default_rng(0)
-    numbers = np.repeat([1, 6], 50)
-    z = rng.normal(loc=100, size=(100, 4)) * np.where(numbers == 1, 1, 50)[:, None]
-    scaled = element_scale(z.astype(np.float32), numbers)
-    for element in (1, 6):
-        assert (scaled[numbers == element] ** 2).sum(1).mean() == pytest.approx(1.0, rel=1e-3)
-    assert not element_scale(np.full((5, 3), 7.1, np.float32), np.ones(5, int)).any()
-
-
-def test_features_of_the_model_are_used_where_there_are_any() -> None:
-    frames = rattled("H2O", 40, 0.05, 0)
-    features = [np.zeros((3, 4), np.float32) for _ in frames]
-    features[17][:, 0] = 5.0
-    labelled = rattled("H2O", 1, 0.05, 1)
-    pool = pool_of(
-        frames, labelled=labelled, features=features, labelled_features=[np.zeros((3, 4), np.float32)]
-    )
-    assert indices(selector("environments", **OPEN).select(pool, 10, 0)) == [
-        17
-    ]  # the others show nothing new
-    without = pool_of(frames, labelled=labelled, features=features)  # of no use without those of the labelled
-    assert len(selector("environments", **OPEN).select(without, 10, 0).chosen) == 10
-
-
-def test_nothing_labelled_starts_from_the_most_usual_frame() -> None:
-    frames = rattled("CH3CH2OH", 60, 0.1, 0) + [Frame.from_atoms(molecule("CH3CH2OH"))]
-    assert indices(selector("environments").select(pool_of(frames), 5, 0))[0] == 60
-
-
-def test_exact_copies_are_never_picked() -> None:
-    frames = rattled("CH3CH2OH", 10, 0.1, 0)
-    pool = pool_of(frames * 4, labelled=frames[:3])
-    chosen = indices(selector("environments", **OPEN).select(pool, 40, 0))
-    assert sorted(i % 10 for i in chosen) == [3, 4, 5, 6, 7, 8, 9]
-
-
-def test_mixed_sizes_and_elements() -> None:
-    frames = rattled("H2O", 20, 0.05, 0) + rattled("CH3CH2OH", 20, 0.05, 1) + rattled("SiH4", 2, 0.05, 2)
-    salt = bulk("NaCl", "rocksalt", a=5.6)
-    for seed in range(3):
-        salt.rattle(0.1, seed=seed)
-        frames.append(Frame.from_atoms(salt))
-    pool = pool_of(frames, labelled=rattled("CH3CH2OH", 3, 0.05, 3))
-    first = indices(selector("environments").select(pool, 2, 0))
-    assert {min(i, 42) for i in first} <= {40, 41, 42}  # elements never seen come first
-    assert len({i // 20 for i in indices(selector("environments").select(pool, 12, 0))}) == 3
-
-
-# --------------------------------------------------------------------------------------------------- all selectors
+EXPLOSION, UNCERTAIN, HIGH = "explosion: force", "uncertain", "high_force"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -246,16 +50,16 @@ def test_chosen_rejected_and_left_over_make_the_pool(kind: str, limit: int) -> N
     n = len(frames)
     force, std = np.full(n, 2.0), np.linspace(0.2, 1.0, n)
     force[0], std[5:7], std[8] = np.inf, 9.0, 0.01
-    pool = Pool(frames, std, force, labelled)
-    options: dict[str, Any] = {"band_eV_per_A": (0.1, 3.0)}
-    selection = selector(kind, **options).select(pool, limit, 0)
+    pool = Pool(frames, std, force, labelled, reasons=[EXPLOSION] * n)
+    selection = selector(kind, band_eV_per_A=(0.1, 3.0)).select(pool, limit, 0)
     expected = {"not_finite": 1, "too_close": 5, "above_band": 2, "below_band": 1}
-    assert {k: v for k, v in selection.rejected.items() if k != "duplicate"} == expected
-    assert all(choice.reason == kind for choice in selection.chosen)
+    again = {"duplicate", "nothing_new"}
+    assert {k: v for k, v in selection.rejected.items() if k not in again} == expected
+    assert all(choice.reason == f"{kind}, {EXPLOSION}" for choice in selection.chosen)
     if (
         limit == 1000
     ):  # everything is chosen or turned down; frames 1, 2, 3 are there twice, 0 only once as finite
-        assert selection.rejected["duplicate"] == 3 + 2
+        assert sum(selection.rejected.get(reason, 0) for reason in again) == 3 + 2
         assert len(selection.chosen) == n - sum(selection.rejected.values())
     else:
         assert len(selection.chosen) == limit
@@ -263,12 +67,11 @@ def test_chosen_rejected_and_left_over_make_the_pool(kind: str, limit: int) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_empty_pools(kind: str) -> None:
-    empty = Pool([], np.zeros(0), np.zeros(0))
-    assert selector(kind).select(empty, 5, 0) == Selection([], {})
-    frames = rattled("H2O", 3, 0.05, 0)
-    nothing_finite = Pool(frames, np.zeros(3), np.full(3, np.nan))
-    assert selector(kind).select(nothing_finite, 5, 0) == Selection([], {"not_finite": 3})
+def test_frames_of_any_elements_and_sizes_are_comparable(kind: str) -> None:
+    frames = rattled("H2O", 10, 0.1, 0) + rattled("CH3CH2OH", 10, 0.1, 1) + rattled("SiH4", 2, 0.1, 2)
+    selection = selector(kind, **OPEN).select(pool_of(frames, labelled=rattled("H2O", 2, 0.1, 3)), 22, 0)
+    assert sorted(indices(selection)) == list(range(22))
+    assert all(np.isfinite(choice.score) for choice in selection.chosen)
 
 
 def test_the_largest_force_std_comes_first() -> None:
@@ -280,22 +83,115 @@ def test_the_largest_force_std_comes_first() -> None:
 
 
 def test_an_ensemble_of_one_has_no_force_std() -> None:
-    pool = Pool(rattled("H2O", 5, 0.1, 0), np.full(5, np.nan), np.ones(5))
-    assert len(EnvironmentsSelector(band_eV_per_A=(0.1, 0.2)).select(pool, 5, 0).chosen) == 5
-    assert len(RandomSelector().select(pool, 5, 0).chosen) == 5
-    with pytest.raises(ConfigError, match="members"):
-        ForceStdSelector().select(pool, 5, 0)
+    pool = Pool(rattled("H2O", 5, 0.1, 0), np.full(5, np.nan), np.ones(5), reasons=[HIGH] * 5)
+    for kind in sorted(set(KINDS) - {"force-std", "combined"}):
+        assert len(selector(kind, band_eV_per_A=(0.1, 0.2)).select(pool, 5, 0).chosen) == 5
+    for kind, options in (("force-std", {}), ("combined", {}), ("environments", {"weight": "force-std"})):
+        needy = selector(kind, **options)
+        with pytest.raises(ConfigError, match="set model.members to 2"):
+            needy.select(pool, 5, 0)
+        assert "an ensemble of one has no spread" in (spread_lacking(needy, members=1, cheap=False) or "")
+    assert spread_lacking(EnvironmentsSelector(), members=1, cheap=False) is None
 
 
-def test_high_forces_are_a_matter_of_large_pools() -> None:
-    frames = rattled("H2O", 1, 0.1, 0) * 2000
-    force = np.arange(2000.0)
-    rejected = (
-        selector("random", dedup={"min_distance_A": 0}).select(Pool(frames, force * 0, force), 1, 0).rejected
+def test_failures_come_by_kind_and_diverse_within() -> None:
+    near, far = rattled("H2O", 30, 0.01, 0), rattled("H2O", 6, 0.3, 1)
+    reasons = [""] * 10 + [HIGH] * 10 + [EXPLOSION] * 10 + [EXPLOSION, HIGH, UNCERTAIN] * 2
+    pool = Pool(near + far, np.full(36, 9.0), np.ones(36), rattled("H2O", 2, 0.01, 2), reasons=reasons)
+    selection = selector("failures", **OPEN).select(pool, 100, 0)
+    kinds = [reasons[i] for i in indices(selection)]
+    assert kinds == [EXPLOSION] * 12 + [UNCERTAIN] * 2 + [HIGH] * 12
+    assert set(indices(selection)[:2]) == {30, 33}  # the far ones first
+    assert selection.chosen[0].reason == f"failures, {EXPLOSION}"
+    quiet = Pool(near, np.ones(30), np.ones(30))
+    selection = selector("failures").select(quiet, 5, 0)
+    assert not selection.chosen
+    assert selection.notes == ("no event offered a frame: nothing failed, nothing is chosen",)
+
+
+def test_combined_wants_high_uncertainty_and_high_force() -> None:
+    std, force = np.array([0.1, 0.5, 0.9, 0.8, 0.2]), np.array([9.0, 1.0, 2.0, 8.0, 3.0])
+    assert priorities(std, force) == pytest.approx(np.array([1 * 5, 3 * 1, 5 * 2, 4 * 4, 2 * 3]) / 25)
+    pool = Pool(rattled("H2O", 5, 0.1, 0), std, force)
+    selection = selector("combined").select(pool, 5, 0)
+    assert indices(selection) == [3, 2, 4, 0, 1]
+    assert selection.chosen[0].score == pytest.approx(16 / 25)
+    events = Pool(**{**pool.__dict__, "reasons": ["", EXPLOSION, "", "", HIGH]})
+    assert indices(selector("combined").select(events, 5, 0)) == [4, 1, 3, 2, 0]
+
+
+def test_farthest_points_are_those_of_the_definition() -> None:
+    points = np.random.default_rng(0).normal(size=(20_000, 5)).astype(np.float32)  # several pieces
+    found = farthest_points(points, 12, start=3)
+    nearest = np.full(len(points), np.inf)
+    for this, following in zip(found[:-1], found[1:], strict=True):
+        nearest = np.minimum(nearest, ((points.astype(float) - points[this]) ** 2).sum(1))
+        assert nearest[following] == pytest.approx(nearest.max(), rel=1e-4)
+    assert found[0] == 3
+    assert len(farthest_points(points[:4], 9, 0)) == 4
+
+
+def test_farthest_frames_leave_smaller_gaps_than_chance() -> None:
+    frames = rattled("CH3CH2OH", 300, 0.08, 0)
+    z = [rows.astype(np.float32) for rows in descriptors(frames, [1, 6, 8])]
+    means = np.array([rows.mean(0) for rows in z])
+    means /= means.std(0) + 0.1
+    gap = {}
+    for kind in ("farthest", "lcmd", "random"):
+        picks = means[indices(selector(kind, **OPEN).select(pool_of(frames), 20, 0))]
+        gap[kind] = np.linalg.norm(means[:, None] - picks, axis=2).min(1).max()
+    assert gap["farthest"] < gap["random"]
+
+
+def test_lcmd_goes_to_the_largest_cluster() -> None:
+    many = [np.full((3, 2), 10 + 0.1 * i, np.float32) for i in range(20)]
+    few = [np.full((3, 2), -30.0, np.float32), np.full((3, 2), -31.9, np.float32)]
+    labelled = [np.full((3, 2), v, np.float32) for v in (9.9, -29.9)]
+    pool = pool_of(
+        rattled("H2O", 22, 0.05, 0),
+        labelled=rattled("H2O", 2, 0.05, 1),
+        features=many + few,
+        labelled_features=labelled,
     )
-    assert rejected == {"high_force": 1}
-    few = Pool(frames[:50], force[:50] * 0, force[:50])
-    assert selector("random", dedup={"min_distance_A": 0}).select(few, 1, 0).rejected == {}
+    assert indices(selector("lcmd", **OPEN).select(pool, 1, 0)) == [19]  # 20 frames up to 2 away
+    assert indices(selector("farthest", **OPEN).select(pool, 1, 0)) in ([19], [21])
+    clusters = Distances(np.array([[0.0], [1.0], [5.0], [5.5]], np.float32), which=True)
+    assert clusters.add(np.zeros(1, np.float32)) == 3
+    clusters.add(np.full(1, 5.0, np.float32))
+    assert clusters.centre is not None and clusters.centre.tolist() == [0, 0, 1, 1]
+
+
+def test_maxdet_maximises_the_determinant_of_the_kernel() -> None:
+    rng = np.random.default_rng(0)
+    points, observed = rng.normal(size=(40, 6)).astype(np.float32), rng.normal(size=(3, 6)).astype(np.float32)
+    model = ConditionalVariance(points, noise=0.01)
+    model.observe(observed)
+    known = list(observed.astype(float))
+    for _ in range(4):
+        best = int(model.variance.argmax())
+        logdet = [
+            np.linalg.slogdet(_kernel(np.array([*known, p])) + 0.01 * np.eye(len(known) + 1))[1]
+            for p in points
+        ]
+        assert best == int(np.argmax(logdet))
+        known.append(points[best].astype(float))
+        model.observe(points[best][None])
+
+
+def _kernel(x: np.ndarray) -> np.ndarray:
+    return x.astype(float) @ x.T.astype(float)
+
+
+def test_coverage_leaves_smaller_gaps_than_chance() -> None:
+    frames = rattled("CH3CH2OH", 300, 0.08, 0)
+    numbers, z = [f.numbers for f in frames], descriptors(frames, [1, 6, 8])
+    largest = {}
+    for kind in ("environments", "random"):
+        coverage = Coverage(ElementScale.fit_frames(z, numbers, by_column=True))
+        coverage.add(numbers, z)
+        coverage.cover(indices(selector(kind, **OPEN).select(pool_of(frames), 30, 0)))
+        largest[kind] = coverage.gain().max()
+    assert largest["environments"] < 0.9 * largest["random"]
 
 
 @pytest.mark.parametrize(
@@ -306,58 +202,14 @@ def test_high_forces_are_a_matter_of_large_pools() -> None:
         {"band_eV_per_A": (-1.0, 1.0)},
         {"physical": {"min_distance_fraction": 1.5}},
         {"physical": {"max_force_quantile": 0}},
+        {"physical": {"max_force_eV_per_A": 0}},
         {"dedup": {"min_distance_A": -1}},
         {"dedup": {"distance": 1}},
+        {"weight": "energy"},
+        {"exact_up_to": 0},
         {"unknown": 1},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         EnvironmentsSelector(**options)
-
-
-# ------------------------------------------------------------------------------------------- filters and duplicates
-
-
-def test_too_close_counts_images() -> None:
-    chain = Frame(np.array([29]), np.zeros((1, 3)), cell=np.diag([1.2, 9, 9]), pbc=np.ones(3, bool))
-    water, crushed = (
-        Frame.from_atoms(molecule("H2O")),
-        Frame(np.array([8, 1]), np.array([[0, 0, 0], [0, 0, 0.5]])),
-    )
-    assert too_close([chain, water, crushed], 0.6).tolist() == [True, False, True]
-    assert too_close([chain, water, crushed], 0.4).tolist() == [False, False, False]
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6))
-def test_duplicates_up_to_rotation_order_and_a_small_displacement(seed: int) -> None:
-    (frame,) = rattled("CH3CH2OH", 1, 0.1, seed)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(9)
-    steps = rng.uniform(-1, 1, (9, 3))
-    steps *= 0.024 / np.linalg.norm(steps, axis=1).max()
-    moved = (frame.positions @ Rotation.random(rng=rng).as_matrix() + steps + 3.0)[order]
-    twin = Frame(frame.numbers[order], moved)
-    far = frame.positions.copy()
-    far[3] *= 1.15
-    others = [frame, twin, frame.moved(far), Frame(frame.numbers, frame.positions, charge=1)]
-    assert Duplicates(others, 0.05).of(0).tolist() == [True, True, False, False]
-    assert Duplicates(others, 0.05).of(1).tolist() == [True, True, False, False]
-    assert Duplicates(others, 0.0).of(0).tolist() == [True, False, False, False]
-
-
-def test_one_moved_atom_is_seen_in_a_large_cell() -> None:
-    copper = bulk("Cu", cubic=True).repeat(3)
-    copper.rattle(0.1, seed=0)
-    frame = Frame.from_atoms(copper)
-    moved = frame.positions.copy()
-    moved[50, 0] += 0.3
-    shifted = Frame.from_atoms(copper)
-    wrapped = shifted.positions + [1.0, 2.0, 3.0]
-    copper.positions = wrapped
-    copper.wrap()
-    independent = bulk("Cu", cubic=True).repeat(3)
-    independent.rattle(0.1, seed=1)
-    frames = [frame, frame.moved(moved), Frame.from_atoms(copper), Frame.from_atoms(independent)]
-    assert Duplicates(frames, 0.05).of(0).tolist() == [True, False, True, False]

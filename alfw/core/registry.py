@@ -11,10 +11,7 @@ from alfw.core.errors import PluginError
 
 GROUPS = ("alfw.models", "alfw.samplers", "alfw.selectors", "alfw.labelers")
 # Kinds that later versions bring; asking for one says so instead of "unknown".
-PLANNED: dict[str, frozenset[str]] = {
-    "alfw.samplers": frozenset({"ase-md"}),
-    "alfw.selectors": frozenset({"failures", "combined", "farthest", "lcmd", "maxdet"}),
-}
+PLANNED: dict[str, frozenset[str]] = {}
 # How to get the package that a plug-in needs.
 INSTALL = {
     "nequix": "make setup, or: pip install 'alfw[nequix]' && pip install --no-deps nequix",

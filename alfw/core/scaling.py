@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alfw.core.frame import Int
+from alfw.core.frame import Float, Int
 
 Features = NDArray[np.float32]
 
 # A column that hardly varies carries rounding noise: it is not blown up to unit variance.
 MIN_SPREAD = 1e-3
 NOISE = 1e-8  # of float32, relative to the mean square: what is constant stays constant
+CHUNK = 65536  # atoms looked at together: features of large pools are never copied as a whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class ElementScale:
 
     @classmethod
     def fit(cls, z: Features, numbers: Int, by_column: bool = False) -> ElementScale:
-        """The scale of these atoms: z (A, D) float32, numbers (A,).
+        """The scale of these atoms: z (A, D) float32, numbers (A,); only finite features count.
 
         Parameters
         ----------
@@ -42,12 +43,32 @@ class ElementScale:
         """
         return cls().extended(z, numbers, by_column)
 
+    @classmethod
+    def fit_frames(
+        cls, features: Sequence[Features], numbers: Sequence[Int], by_column: bool = False
+    ) -> ElementScale:
+        """As `fit`, of the atoms of many frames, without a copy of them all: features B × (n, D), numbers B × (n,)."""
+        return cls().extended_frames(features, numbers, by_column)
+
     def extended(self, z: Features, numbers: Int, by_column: bool = False) -> ElementScale:
         """This scale, with those of elements that it does not have yet fitted on these atoms."""
+        return self.extended_frames([z], [numbers], by_column)
+
+    def extended_frames(
+        self, features: Sequence[Features], numbers: Sequence[Int], by_column: bool = False
+    ) -> ElementScale:
+        """As `extended`, on the atoms of many frames."""
+        known = set(self.mean)
+        moments: dict[int, _Moments] = {}
+        for second_pass in (False, True):
+            for z, elements in _chunks(features, numbers):
+                for element in set(np.unique(elements).tolist()) - known:
+                    rows = z[elements == element]
+                    rows = rows[np.isfinite(rows).all(1)]
+                    (moments.setdefault(element, _Moments())).add(rows, second_pass)
         mean, width = dict(self.mean), dict(self.width)
-        for element in np.unique(numbers).tolist():
-            if element not in mean:
-                mean[element], width[element] = _centre_and_width(z[numbers == element], by_column)
+        for element, of_element in moments.items():
+            mean[element], width[element] = of_element.centre_and_width(by_column)
         return ElementScale(mean, width)
 
     def apply(self, z: Features, numbers: Int) -> Features:
@@ -59,19 +80,43 @@ class ElementScale:
         return scaled
 
 
-def _centre_and_width(block: Features, by_column: bool) -> tuple[Features, Features]:
-    mean = block.mean(0)
-    centred = block - mean
-    if by_column:
-        columns = np.maximum(centred.std(0), MIN_SPREAD)
-        spread = float(((centred / columns) ** 2).sum(1).mean())
-        noise = 0.0
-    else:
-        columns = np.ones(block.shape[1], np.float32)
-        spread = float((centred**2).sum(1).mean())
-        noise = NOISE * float((block**2).sum(1).mean())
-    factor = np.sqrt(spread) if spread > noise else np.inf
-    return mean.astype(np.float32), (columns * factor).astype(np.float32)
+class _Moments:
+    """Number, mean and squared deviations of the features of one element, in two passes over them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Float = np.zeros(1)
+        self.deviation: Float = np.zeros(1)
+
+    def add(self, rows: Features, second_pass: bool) -> None:
+        if second_pass:
+            centred = rows - (self.total / max(self.count, 1)).astype(np.float32)
+            self.deviation = self.deviation + (centred**2).sum(0, dtype=np.float64)
+        else:
+            self.count += len(rows)
+            self.total = self.total + rows.sum(0, dtype=np.float64)
+
+    def centre_and_width(self, by_column: bool) -> tuple[Features, Features]:
+        mean, variance = self.total / max(self.count, 1), self.deviation / max(self.count, 1)
+        if by_column:
+            columns = np.maximum(np.sqrt(variance), MIN_SPREAD)
+            noise = 0.0
+        else:
+            columns = np.ones(len(mean))
+            noise = NOISE * float((variance + mean**2).sum())
+        spread = float((variance / columns**2).sum())
+        factor = np.sqrt(spread) if spread > noise else np.inf
+        return mean.astype(np.float32), (columns * factor).astype(np.float32)
+
+
+def _chunks(features: Sequence[Features], numbers: Sequence[Int]) -> Iterator[tuple[Features, Int]]:
+    """The same atoms in pieces of about `CHUNK`."""
+    first = atoms = 0
+    for index, elements in enumerate(numbers):
+        atoms += len(elements)
+        if atoms >= CHUNK or index == len(numbers) - 1:
+            yield joined(features[first : index + 1]), np.concatenate(list(numbers[first : index + 1]))
+            first, atoms = index + 1, 0
 
 
 def joined(features: Sequence[Features]) -> Features:

@@ -34,8 +34,6 @@ POWERS = np.array(
 )
 FACTORIAL = np.array([1, 1, 2, 6])
 MULTIPLICITY = FACTORIAL[POWERS.sum(1)] / FACTORIAL[POWERS].prod(1)
-# A column that hardly varies carries rounding noise: it is not blown up to unit variance.
-MIN_SPREAD = 1e-3
 
 Descriptors = NDArray[np.float32]
 
@@ -93,13 +91,3 @@ def _sum_rows(values: Float, rows: Int, n_rows: int) -> Float:
         present, starts = np.unique(rows[order], return_index=True)
         total[present] = np.add.reduceat(values[order], starts)
     return total
-
-
-def standardise(z: Descriptors, numbers: Int) -> Descriptors:
-    """(A, D) float32: each column with mean 0 and variance 1 over the atoms of each element."""
-    scaled = np.empty_like(z)
-    for element in np.unique(numbers):
-        rows = numbers == element
-        block = z[rows]
-        scaled[rows] = (block - block.mean(0)) / np.maximum(block.std(0), MIN_SPREAD)
-    return scaled

@@ -9,12 +9,14 @@ moved atom is seen in a cell of any size. A frame and its mirror image are dupli
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alfw.core.frame import Bool, Frame, Int
+from alfw.selectors._near import owners
 from alfw.selectors._neighbourhood import Neighbourhoods, neighbourhoods
 
 CUTOFF_A = 5.0
@@ -23,54 +25,95 @@ NEAREST = 12
 Profiles = NDArray[np.float32]
 
 
-class Duplicates:
-    """Finds the duplicates of a frame among B frames."""
+Key = tuple[bytes, int, int]
+
+
+class Known:
+    """Frames that are labelled, on their way or chosen; says which frames would repeat one of them.
+
+    Only frames of the same atoms, charge and multiplicity are compared: first what can be said of them as a whole
+    (their fingerprints), then atom by atom.
+    """
 
     def __init__(self, frames: Sequence[Frame], min_distance_A: float) -> None:
         self._limit = min_distance_A
-        self._numbers = [frame.numbers for frame in frames]
-        self._profiles: list[Profiles] = []
-        self._group = np.zeros(len(frames), int)
-        self._row = np.zeros(len(frames), int)
-        self._members: list[NDArray[np.int64]] = []
-        self._extremes: list[Profiles] = []
-        if min_distance_A > 0 and frames:
-            self._profiles = profiles(frames)
-            self._sort_into_groups(frames)
+        self._groups: dict[Key, _Group] = {}
+        self.add(frames)
 
-    def _sort_into_groups(self, frames: Sequence[Frame]) -> None:
-        """Only frames of the same atoms, charge and multiplicity are compared, each group with one matrix."""
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for index, frame in enumerate(frames):
-            key = (np.sort(frame.numbers).tobytes(), frame.charge, frame.multiplicity)
-            groups.setdefault(key, []).append(index)
-        for number, indices in enumerate(groups.values()):
-            members = np.array(indices)
-            self._members.append(members)
-            self._group[members] = number
-            self._row[members] = np.arange(len(members))
-            self._extremes.append(np.array([_extremes(self._numbers[i], self._profiles[i]) for i in indices]))
+    def add(self, frames: Sequence[Frame]) -> None:
+        """Frames that are known from now on."""
+        if self._limit > 0:
+            for key, rows in _by_atoms(frames).items():
+                group = _group([frames[i] for i in rows])
+                self._groups[key] = _joined(self._groups[key], group) if key in self._groups else group
 
-    def of(self, index: int) -> Bool:
-        """(B,) bool: which frames duplicate this one, itself included."""
-        same = np.zeros(len(self._numbers), bool)
-        same[index] = True
-        if not self._profiles:
-            return same
-        extremes = self._extremes[self._group[index]]
-        # What can be said cheaply of whole frames: the extremes of each entry differ by less, too.
-        near = (np.abs(extremes - extremes[self._row[index]]) < self._limit).all(1)
-        for other in self._members[self._group[index]][near]:
-            same[other] = other == index or self._same(index, other)
+    def repeated(self, frames: Sequence[Frame]) -> Bool:
+        """(B,) bool: which frames repeat a known one, or an earlier one of these."""
+        repeated = np.zeros(len(frames), bool)
+        if self._limit > 0:
+            for key, rows in _by_atoms(frames).items():
+                group = _group([frames[i] for i in rows])
+                known = self._groups.get(key)
+                fixed = len(known.profiles) if known else 0
+                both = _joined(known, group) if known else group
+                owner = owners(both.fingerprints, self._limit, fixed, both.same(self._limit))
+                repeated[rows] = owner[fixed:] >= 0
+        return repeated
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Frames of the same atoms."""
+
+    numbers: list[Int]
+    profiles: list[Profiles]
+    fingerprints: Profiles
+
+    def same(self, limit: float) -> Callable[[int, int], bool]:
+        """Whether two of them, given by index, are duplicates."""
+
+        def same(one: int, other: int) -> bool:
+            return all(
+                _matched(
+                    self.profiles[one][self.numbers[one] == element],
+                    self.profiles[other][self.numbers[other] == element],
+                    limit,
+                )
+                for element in np.unique(self.numbers[one])
+            )
+
         return same
 
-    def _same(self, one: int, other: int) -> bool:
-        for element in np.unique(self._numbers[one]):
-            a = self._profiles[one][self._numbers[one] == element]
-            b = self._profiles[other][self._numbers[other] == element]
-            if not _matched(a, b, self._limit):
-                return False
-        return True
+
+def _by_atoms(frames: Sequence[Frame]) -> dict[Key, list[int]]:
+    """Indices of the frames of the same atoms, charge and multiplicity."""
+    groups: dict[Key, list[int]] = {}
+    for index, frame in enumerate(frames):
+        key = (np.sort(frame.numbers).tobytes(), frame.charge, frame.multiplicity)
+        groups.setdefault(key, []).append(index)
+    return groups
+
+
+def _group(frames: Sequence[Frame]) -> _Group:
+    numbers, found = [frame.numbers for frame in frames], profiles(frames)
+    return _Group(numbers, found, fingerprints(numbers, found))
+
+
+def _joined(one: _Group, other: _Group) -> _Group:
+    return _Group(
+        one.numbers + other.numbers,
+        one.profiles + other.profiles,
+        np.concatenate([one.fingerprints, other.fingerprints]),
+    )
+
+
+def fingerprints(numbers: Sequence[Int], found: Sequence[Profiles]) -> Profiles:
+    """(B, F) float32, Å, of frames of the same atoms and their profiles: what duplicates have alike as a whole.
+
+    For each element, the smallest and the largest of each entry of its atoms' profiles: those of duplicates differ by
+    less than the limit, as the entries do.
+    """
+    return np.array([_extremes(n, profile) for n, profile in zip(numbers, found, strict=True)])
 
 
 def _matched(a: Profiles, b: Profiles, limit: float) -> bool:

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from alfw.core.exploration import Choice, Pool, Selection
-from alfw.core.frame import Frame
-from alfw.selectors._coverage import Coverage, Features
-from alfw.selectors._descriptors import descriptors, standardise
-from alfw.selectors._duplicates import Duplicates
-from alfw.selectors._filters import candidates
-from alfw.selectors._options import Band, Dedup, Physical, band_needs
-
-# Mean distance of a frame's environments below which it shows nothing new, in units of an element's spread.
-MIN_GAIN = 0.01
+from alfw.core.exploration import Pool, Selection
+from alfw.selectors._choosing import Chooser, selected
+from alfw.selectors._covering import cover_greedily
+from alfw.selectors._options import Band, Dedup, Physical, band_needs, force_std_of
 
 
 class EnvironmentsSelector(BaseModel):
     """Picks, one after the other, the frame whose atomic environments are farthest from all those labelled or picked.
 
     The distance of an atom is that of its features to the nearest environment of the same element, in units of the
-    spread of that element over pool and labelled frames; of a frame, the mean over its atoms. Features are the
-    model's where the pool has them, else geometric descriptors, so no trained model is needed. The first m picks are
-    the selection for m: picks do not depend on the limit, nor on the seed. Without labelled frames the first pick is
-    the most usual frame. It ends early when nothing new is left.
+    spread of that element; of a frame, the mean over its atoms. Features are the model's where the pool has them, else
+    geometric descriptors, so no trained model is needed. The first m picks are the selection for m: picks do not
+    depend on the limit, nor on the seed. Without labelled frames the first pick is the most usual frame. It ends early
+    when nothing new is left (``nothing_new``). Where the cost of a label is known, the sum over the atoms per cost
+    counts instead of the mean, and picks end with the budget.
+
+    Attributes
+    ----------
+    weight : {None, "force-std"}
+        "force-std": the distance is multiplied with the frame's force_std, which needs two members or more.
+    exact_up_to : int
+        Of a pool with more frames, each of several parts (every p-th frame) first picks by itself as many frames as
+        are wanted; the final picks are made among those. It saves memory; what it loses is in docs/science.md. The
+        picks do then depend on the limit.
 
     Source
     ------
-    Greedy farthest-point (k-centre) selection, doi:10.1016/0304-3975(85)90224-5, over atoms instead of frames.
+    Greedy farthest-point (k-centre) selection, doi:10.1016/0304-3975(85)90224-5, over atoms instead of frames; in two
+    stages: doi:10.5555/2969442.2969559 (k-centre), doi:10.5555/2999792.2999842 (greedy choices in general).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,44 +44,24 @@ class EnvironmentsSelector(BaseModel):
     physical: Physical = Physical()
     band_eV_per_A: Band = (None, 3.0)
     dedup: Dedup = Dedup()
+    weight: Literal["force-std"] | None = None
+    exact_up_to: Annotated[int, Field(gt=0)] = 200_000
 
     def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
         """See `NeedsSpread`."""
-        return band_needs(self)
+        return band_needs(self) | ({"weight": "members"} if self.weight else {})
 
     def select(self, pool: Pool, limit: int, seed: int) -> Selection:
-        """At most `limit` frames; rejected counts as `candidates`, and ``duplicate``."""
-        good, rejected = candidates(pool, self.physical, self.band_eV_per_A)
-        if len(good) == 0 or limit <= 0:
-            return Selection([], rejected)
-        frames = [pool.frames[i] for i in good] + list(pool.labelled)
-        labelled = range(len(good), len(frames))
-        coverage = Coverage([frame.numbers for frame in frames], _features(pool, good, frames))
-        duplicates = Duplicates(frames, self.dedup.min_distance_A)
-        coverage.cover(labelled)
-        eligible = np.arange(len(frames)) < len(good)
-        for index in labelled:
-            eligible &= ~duplicates.of(index)
-        chosen: list[Choice] = []
-        while len(chosen) < limit and eligible.any():
-            gain = np.where(eligible, coverage.gain(), -1.0)
-            pick = int(gain.argmax()) if chosen or pool.labelled else coverage.most_usual(eligible)
-            if gain[pick] < MIN_GAIN:
-                break
-            chosen.append(Choice(int(good[pick]), "environments", float(gain[pick])))
-            coverage.cover([pick])
-            eligible &= ~duplicates.of(pick)
-        twins = len(good) - int(eligible[: len(good)].sum()) - len(chosen)
-        return Selection(chosen, rejected | ({"duplicate": twins} if twins else {}))
+        """At most `limit` frames; see `alfw.selectors._choosing.selected`.
 
+        Raises
+        ------
+        ConfigError
+            `weight` is "force-std", and the ensemble has one member.
+        """
 
-def _features(pool: Pool, good: np.ndarray, frames: list[Frame]) -> list[Features]:
-    """Features of the good frames of the pool, then of the labelled ones: the model's, or geometric ones."""
-    if pool.features is not None and (pool.labelled_features is not None or not pool.labelled):
-        return [
-            np.asarray(z, np.float32)
-            for z in [pool.features[i] for i in good] + list(pool.labelled_features or [])
-        ]
-    numbers = np.concatenate([frame.numbers for frame in frames])
-    z = np.concatenate(descriptors(frames, [int(e) for e in np.unique(numbers)]))
-    return np.split(standardise(z, numbers), np.cumsum([len(frame) for frame in frames])[:-1])
+        def choose(chooser: Chooser) -> None:
+            weight = force_std_of(pool, chooser.rows, "weight: force-std") if self.weight else None
+            cover_greedily(chooser, self.exact_up_to, weight)
+
+        return selected(self, pool, limit, seed, choose)

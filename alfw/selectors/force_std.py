@@ -7,15 +7,15 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from alfw.core.errors import ConfigError
 from alfw.core.exploration import Pool, Selection
-from alfw.selectors._filters import candidates
-from alfw.selectors._options import Band, Dedup, Physical
-from alfw.selectors._ranked import take
+from alfw.selectors._choosing import Chooser, selected
+from alfw.selectors._options import Band, Dedup, Physical, force_std_of
 
 
 class ForceStdSelector(BaseModel):
     """Picks the frames of largest force_std inside the band; needs an ensemble of at least two members.
+
+    The first m picks are the selection for m; the seed changes nothing.
 
     Source
     ------
@@ -35,16 +35,16 @@ class ForceStdSelector(BaseModel):
         return {"kind": "members"}
 
     def select(self, pool: Pool, limit: int, seed: int) -> Selection:
-        """At most `limit` frames; rejected counts as `candidates`, and ``duplicate``. The seed changes nothing.
+        """At most `limit` frames; see `alfw.selectors._choosing.selected`.
 
         Raises
         ------
         ConfigError
             The ensemble has one member.
         """
-        good, rejected = candidates(pool, self.physical, self.band_eV_per_A)
-        std = np.asarray(pool.force_std, np.float64)
-        if np.isnan(std[good]).any():
-            raise ConfigError("select.kind: force-std needs force_std: set model.members to 2 or more")
-        ranking = good[np.argsort(-std[good], kind="stable")]
-        return take(pool, ranking, std, limit, self.dedup.min_distance_A, "force-std", rejected)
+
+        def choose(chooser: Chooser) -> None:
+            std = force_std_of(pool, chooser.rows, "kind: force-std")
+            chooser.offer_in_order(np.argsort(-std, kind="stable"), std)
+
+        return selected(self, pool, limit, seed, choose)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from alfw.core.exploration import Pool, Selection
-from alfw.selectors._filters import candidates
+from alfw.selectors._choosing import at_random, selected
 from alfw.selectors._options import Band, Dedup, Physical, band_needs
-from alfw.selectors._ranked import take
 
 
 class RandomSelector(BaseModel):
@@ -29,8 +27,5 @@ class RandomSelector(BaseModel):
         return band_needs(self)
 
     def select(self, pool: Pool, limit: int, seed: int) -> Selection:
-        """At most `limit` frames; rejected counts as `candidates`, and ``duplicate``."""
-        good, rejected = candidates(pool, self.physical, self.band_eV_per_A)
-        ranking = np.random.default_rng(seed).permutation(good)
-        scores = np.zeros(len(pool.frames))
-        return take(pool, ranking, scores, limit, self.dedup.min_distance_A, "random", rejected)
+        """At most `limit` frames; see `alfw.selectors._choosing.selected`."""
+        return selected(self, pool, limit, seed, lambda chooser: at_random(chooser, seed))
