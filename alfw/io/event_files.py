@@ -10,7 +10,7 @@ velocities and times is another one, see `alfw.io.velocity_units`.
 | forces, energy | (n, 3) eV/Å, eV: predicted, mean of the members |
 | dipole_physnet, dipole_dcmnet | (3,) e·Å, predicted; only of models with charges |
 | step, time_fs, timestep | int, fs, fs |
-| max_force, max_velocity, max_position | eV/Å, Å/fs, Å: largest absolute *component* (`max_position`: from the origin) |
+| max_force, max_velocity, max_position | eV/Å, Å/fs, Å: largest absolute *component*, of positions from the origin |
 | temperature, ensemble | K, the target (only where there is one); nvt, nve … |
 | reason | explosion, high_force; uncertain, where the members of the ensemble disagree |
 | instability_type | force, velocity, position, nan, distance; warning (of a high force); uncertain |
@@ -37,8 +37,24 @@ from typing import Any
 import numpy as np
 
 from alfw.core.frame import Float, Frame
+from alfw.io._event_reading import (
+    DIPOLES,
+    KNOWN,
+    MARKS,
+    Arrays,
+    check_arrays,
+    find_unit,
+    frame_of,
+    load_plain,
+    npz_keys,
+    number,
+    stated_unit,
+    text,
+    whole,
+)
 from alfw.io.files import replacing
 from alfw.io.imported import has_own_masses
+from alfw.io.velocity_units import UNIT_FS, VelocityUnit
 
 UNITS = {
     **{"positions": "Angstrom", "velocities": "A/fs", "forces": "eV/Angstrom", "energy": "eV"},
@@ -192,3 +208,76 @@ def _predicted(predicted: Predicted, prefix: str) -> dict[str, Any]:
     if np.isfinite(predicted.force_std):
         values["force_std"] = predicted.force_std
     return {prefix + key: value for key, value in values.items() if value is not None}
+
+
+def is_event_file(path: Path) -> bool:
+    """Whether an NPZ file has the keys of an event file."""
+    keys = npz_keys(path)
+    return {"positions", "atomic_numbers"} <= keys and bool(MARKS & keys) and "R" not in keys
+
+
+def read_event(
+    path: str | Path, unit: VelocityUnit | None = None, charge: int = 0, multiplicity: int = 1
+) -> SavedEvent:
+    """What is in an event file, in true units; keys but for positions and atomic numbers may be missing.
+
+    Parameters
+    ----------
+    unit : {"A/fs", "mmml"} or None
+        Of velocities, times and time step of a file that does not say; None = what the kinetic temperature tells.
+    charge, multiplicity : int
+        Of a file that does not say.
+
+    Raises
+    ------
+    DataError
+        Not readable, pickled, of wrong shapes, in other units, or of velocities that are credible in no unit.
+    """
+    path = Path(path)
+    arrays = load_plain(path)
+    check_arrays(path, arrays)
+    shown = _read_predicted(path, arrays, "", charge, multiplicity)
+    good = (
+        _read_predicted(path, arrays, "good_", charge, multiplicity) if "good_positions" in arrays else None
+    )
+    velocities, target = arrays.get("velocities"), number(arrays, "temperature")
+    found = stated_unit(path, arrays, UNITS) or unit
+    found = found or find_unit(path, velocities, np.asarray(shown.frame.masses), target)
+    fs = UNIT_FS[found or "A/fs"]
+    return SavedEvent(
+        shown=shown,
+        good=good,
+        reason=text(arrays, "reason", "unknown"),
+        instability_type=text(arrays, "instability_type", "unknown"),
+        ensemble=text(arrays, "ensemble", "unknown"),
+        model=text(arrays, "model", ""),
+        uuid=text(arrays, "uuid", ""),
+        walker=whole(arrays, "walker"),
+        step=whole(arrays, "step"),
+        time_fs=number(arrays, "time_fs") * fs,
+        timestep_fs=number(arrays, "timestep") * fs,
+        temperature_K=target,
+        max_velocity=number(arrays, "max_velocity") / fs,
+        max_position=number(arrays, "max_position"),
+        value=number(arrays, "limit_value"),
+        velocities=None if velocities is None else np.asarray(velocities, np.float64) / fs,
+        velocity_unit=found or "",
+        unknown=tuple(sorted(arrays.keys() - KNOWN)),
+        source=path,
+    )
+
+
+def _read_predicted(path: Path, arrays: Arrays, prefix: str, charge: int, multiplicity: int) -> Predicted:
+    """One frame of the file, with what it says of it."""
+    forces = arrays.get(prefix + "forces")
+    stated = number(arrays, prefix + "max_force")
+    return Predicted(
+        frame=frame_of(path, arrays, prefix + "positions", prefix + "cell", charge, multiplicity),
+        energy=number(arrays, prefix + "energy"),
+        forces=None if forces is None else np.asarray(forces, np.float64),
+        force_std=number(arrays, prefix + "force_std"),
+        max_force=stated if np.isfinite(stated) else largest_component(forces),
+        dipoles={
+            key: np.asarray(arrays[prefix + key], np.float64) for key in DIPOLES if prefix + key in arrays
+        },
+    )

@@ -19,9 +19,10 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from alfw.core.errors import DataError
 from alfw.core.frame import Float, Frame
 from alfw.core.records import Label
+from alfw.io.event_files import is_event_file, read_event
 from alfw.io.hdf5 import read_hdf5
 from alfw.io.imported import Imported, has_own_masses, parse_side, text_or_none
-from alfw.io.multi_copy import is_md_file, read_md
+from alfw.io.multi_copy import METADATA, is_md_file, read_md
 from alfw.io.training_npz import read_training_npz
 
 # Longer than the cutoff of any model in use, so that two images of a slab do not see each other.
@@ -50,7 +51,8 @@ def expand_paths(patterns: Iterable[str | Path]) -> list[Path]:
 def _files_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    return [file for file in files if file.name != METADATA]  # it belongs to another file
 
 
 def read_frames(
@@ -95,6 +97,8 @@ def read_frames(
         raise DataError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: no frames, the file is empty")
+    if path.suffix == ".npz" and is_event_file(path):  # the unit of its velocities does not matter here
+        return [Imported(read_event(path, "A/fs", charge, multiplicity).offered.frame)]
     if path.suffix == ".npz" and is_md_file(path):
         return read_md(path, charge, multiplicity)
     if path.suffix == ".npz":

@@ -9,6 +9,7 @@ how many steps lie between two rows (the older system kept every step).
 from __future__ import annotations
 
 import io
+import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ from alfw.io.imported import Imported
 from alfw.io.trajectory_npz import Track, load_arrays
 
 METADATA = "multi_copy_metadata.npz"
+WHOLE = {"positions", "atomic_numbers", "masses"}  # of several copies, with what is beside it put in
+
+logger = logging.getLogger("alfw")
 
 
 def multi_copy(tracks: Sequence[Track], copies: int, about: Mapping[str, Any]) -> dict[str, bytes]:
@@ -66,7 +70,8 @@ def is_md_file(path: Path) -> bool:
     """Whether an NPZ is a trajectory of dynamics, by its keys: ours, or one of the older system's two kinds."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {"trajectory", "times", "atomic_numbers"} <= set(file.files) or file.files == ["positions"]
+            keys = set(file.files)
+            return {"trajectory", "times", "atomic_numbers"} <= keys or keys in ({"positions"}, WHOLE)
     except (OSError, ValueError, zipfile.BadZipFile):
         return False  # who reads it says what is wrong
 
@@ -87,7 +92,7 @@ def read_md(path: Path, charge: int = 0, multiplicity: int = 1) -> list[Imported
         positions, about = arrays["trajectory"][:, None], arrays
         names = [str(int(arrays["walker"]))] if "walker" in arrays else ["0"]
     else:
-        about = load_arrays(path.with_name(METADATA))
+        about = arrays if "atomic_numbers" in arrays else load_arrays(path.with_name(METADATA))
         positions = arrays["positions"]
         names = [str(copy) for copy in range(positions.shape[1])]
     numbers = np.asarray(about.get("atomic_numbers", ()), np.int64)
@@ -98,6 +103,10 @@ def read_md(path: Path, charge: int = 0, multiplicity: int = 1) -> list[Imported
     for copy, name in enumerate(names):
         own = positions[:, copy]
         there = np.isfinite(own).all((1, 2)) & (own != 0).any((1, 2))
+        if not there.all():
+            logger.warning(
+                "%s: %d rows of copy %s hold no frame and are left out", path, (~there).sum(), name
+            )
         for i in np.flatnonzero(there).tolist():
             frame = Frame(
                 numbers,
@@ -112,6 +121,23 @@ def read_md(path: Path, charge: int = 0, multiplicity: int = 1) -> list[Imported
     if not found:
         raise DataError(f"{path}: no frames")
     return found
+
+
+def self_contained(path: Path) -> bytes | None:
+    """The bytes of a file of several copies with its atoms put in, for places without the other file; None of others.
+
+    Raises
+    ------
+    DataError
+        The other file is missing.
+    """
+    if not is_md_file(path):
+        return None
+    arrays = load_arrays(path)
+    if arrays.keys() != {"positions"}:
+        return None
+    about = load_arrays(path.with_name(METADATA))
+    return _npz({key: (arrays | about)[key] for key in sorted(WHOLE & (arrays | about).keys())})
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

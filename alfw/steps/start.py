@@ -21,6 +21,7 @@ from alfw.core.split import split_note, split_sides
 from alfw.io.frames import Imported, expand_paths, read_frames
 from alfw.steps.context import Context, Outcome
 from alfw.steps.replay import put_replay
+from alfw.steps.stored_files import store_files
 
 SPOT_CHECKS = 2  # imported labels said to be of the same theory that are computed again
 THEORY_ID = re.compile(r"[0-9a-f]{8,64}$")
@@ -182,7 +183,7 @@ def _import(ctx: Context) -> Outcome:
         "entries": ctx.put_json(rows),
         "to_label": ctx.put_json(to_label),
         "spot": ctx.put_json({entries[i].frame.id: _numbers(entries[i].label) for i in spot}),
-        "files": _store_files(ctx),
+        "files": store_files(ctx),
         "checkpoint": _store_checkpoint(ctx),
         "replay": put_replay(ctx),
         "note": data.note,
@@ -203,16 +204,6 @@ def _numbers(label: Label | None) -> dict[str, Any]:
     if label is None:
         raise DataError("no label to check")
     return {"energy": float(label.energy), "forces": label.forces.tolist()}
-
-
-def _store_files(ctx: Context) -> list[dict[str, Any]]:
-    """Blobs of the files that samplers read, so that workers elsewhere have them."""
-    stored = []
-    for part, sampler in enumerate(ctx.plugins.samplers):
-        if isinstance(sampler, ReadsFiles):
-            for path in expand_paths(sampler.paths):
-                stored.append({"part": part, "name": path.name, "blob": ctx.store.put_file(path)})
-    return stored
 
 
 def _store_checkpoint(ctx: Context) -> str | None:
