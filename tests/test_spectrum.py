@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
 from alfw.core.autocorrelation import autocorrelation
 from alfw.core.errors import DataError
+from alfw.core.frame import Frame
 from alfw.core.spectrum import (
     C_CM_PER_FS,
-    HBAR_eV_FS,
     KM_PER_MOL,
+    HBAR_eV_FS,
     infrared,
     lags_for,
     nyquist_per_cm,
@@ -27,6 +31,26 @@ def vibration(wavenumber: float, change: float, n: int, dt_fs: float, phase: flo
     omega = 2 * np.pi * C_CM_PER_FS * wavenumber
     amplitude = np.sqrt(2 * KB_eV_PER_K * KELVIN / AMU_A2_PER_FS2_eV) / omega
     return change * amplitude * np.sin(omega * dt_fs * np.arange(n) + phase)
+
+
+def modes(
+    frame: Frame, bonds: Sequence[tuple[int, int]], spring: float, charges: Sequence[float]
+) -> list[Any]:
+    """(wavenumber 1/cm, intensity km/mol) of the harmonic vibrations of springs along these bonds, ascending."""
+    n, hessian = len(frame), np.zeros((3 * len(frame), 3 * len(frame)))
+    for i, j in bonds:
+        along = np.zeros((n, 3))
+        along[i] = frame.positions[i] - frame.positions[j]
+        along[i] /= np.linalg.norm(along[i])
+        along[j] = -along[i]
+        hessian += spring * np.outer(along.ravel(), along.ravel())
+    roots = np.sqrt(np.repeat(np.asarray(frame.masses), 3))
+    square, vectors = np.linalg.eigh(hessian / np.outer(roots, roots))
+    moves = (vectors / roots[:, None]).reshape(n, 3, -1)
+    change = np.einsum("a,akm->km", np.asarray(charges), moves)  # of the dipole with each mode's coordinate
+    place = np.sqrt(np.maximum(square, 0) / AMU_A2_PER_FS2_eV) / (2 * np.pi * C_CM_PER_FS)
+    strength = KM_PER_MOL * (change**2).sum(0)
+    return [(p, s) for p, s in zip(place, strength, strict=True) if p > 1.0]
 
 
 def test_the_autocorrelation_is_the_sum_it_says():
@@ -110,3 +134,22 @@ def test_no_spectrum_of_nothing():
     for bad in ([], [np.zeros((3, 3))], [np.full((10, 3), np.nan)]):
         with pytest.raises(DataError, match="4 frames or more with finite"):
             infrared(bad, 1.0, KELVIN)
+
+
+def test_the_symmetric_stretch_of_carbon_dioxide_is_dark():
+    """A linear molecule whose two stretches move with kT each: only the antisymmetric one changes the dipole."""
+    frame, charges = Frame([6, 8, 8], [[0, 0, 0], [0, 0, 1.16], [0, 0, -1.16]]), np.array([0.7, -0.35, -0.35])
+    (dark, nothing), (bright, strength) = modes(frame, [(0, 1), (0, 2)], 90.0, charges)
+    assert nothing == pytest.approx(0.0, abs=1e-9) and strength > 10
+    masses, n = np.asarray(frame.masses), 8000
+    symmetric = np.array([0.0, 1.0, -1.0]) / np.sqrt(2 * masses[1])
+    other = np.array([-2 * masses[1] / masses[0], 1.0, 1.0])
+    other /= np.sqrt((masses * other**2).sum())
+    z = np.outer(vibration(dark, 1.0, n, 1.0), symmetric) + np.outer(vibration(bright, 1.0, n, 1.0), other)
+    dipole = np.zeros((n, 3))
+    dipole[:, 2] = (z + frame.positions[:, 2]) @ charges
+    found = infrared([dipole], 1.0, KELVIN)
+    [(place, _)] = found.peaks()
+    assert place == pytest.approx(bright, abs=1.0)
+    assert found.band(bright - 150, bright + 150) == pytest.approx(strength, rel=5e-3)
+    assert abs(found.band(dark - 150, dark + 150)) < 1e-3 * strength

@@ -52,9 +52,7 @@ class Infrared:
         """
         formulas = sorted({frame.formula for frame in starts})
         if any(frame.periodic for frame in starts):
-            raise ConfigError(
-                "--ir: a periodic frame has no dipole moment: give a molecule, or leave --ir out"
-            )
+            raise ConfigError(f"{flag}: a periodic frame has no dipole moment: give a molecule, or leave it out")
         if len(formulas) > 1:
             raise ConfigError(f"{flag}: one molecule at a time, not {', '.join(formulas[:5])}")
         if not knows_dipoles(potential, starts[0]):
