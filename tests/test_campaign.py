@@ -104,6 +104,32 @@ def test_audit_frames_are_first_and_measure_the_ensemble_that_made_them(ended: A
 
 
 @pytest.mark.slow
+def test_error_bars_and_stop_rules_are_committed_and_reported(ended: Any, tmp_path: Any) -> None:
+    from alfw.steps.stop_report import save
+
+    store, _ = ended
+    for number in (1, 2):
+        ctx = campaigns.context(store, "copper", number)
+        evaluated = ctx.result("evaluate")
+        found = evaluated["metrics"]["calibration"]
+        assert (found["n_calibration"], found["factor"]) == (2 * number, None)
+        assert found["note"] == f"too few audit labels for 90%: {9 - 2 * number} more are needed"
+        errors = ctx.get_json(evaluated["outputs"]["audit_errors"])
+        assert {error["stratum"] for error in errors} == {"jaxmd 300 K", "jaxmd 600 K"}
+        assert all(error["error"] > 0 and error["force_std"] > 0 for error in errors)
+        largest = max(error["error"] for error in errors)
+        assert largest**2 >= max(square for square, _ in evaluated["metrics"]["audit_squares"])
+    report = save(store, "copper", tmp_path / "report.html")
+    [rule] = [rule for rule in report["stop"]["rules"] if rule["met"]]
+    assert (rule["rule"], rule["text"]) == ("max_rounds", "round 2")
+    curve = report["stop"]["learning_curve"]
+    assert curve["error"] == [row["force_rmse_eV_per_A"] for row in report["rounds"]]
+    assert curve["n_labels"] == [row["n_train"] + row["n_valid"] for row in report["rounds"]]
+    assert all(row["exploration_ns"] > 0 for row in report["rounds"][1:])
+    assert set(report["costs"]["stages"]) >= {"sample", "train", "label", "evaluate"}
+
+
+@pytest.mark.slow
 def test_audit_draw_is_uniform(ended: Any) -> None:
     from alfw.steps.select import draw_audit, gather
 

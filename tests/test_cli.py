@@ -36,6 +36,7 @@ VERBS = [
     "resume",
     "stop",
     "reconcile",
+    "report",
     "demo",
 ]
 SCRIPTS = Path(sys.executable).parent

@@ -143,7 +143,7 @@ def pictures(report: Mapping[str, Any]) -> Iterator[Picture]:
         )
         yield Picture("calibration", "coverage", drawn, caption)
     if report["rounds"]:
-        stages = dict.fromkeys(stage for row in report["rounds"] for stage in row["cpu_hours"])
+        stages = report["costs"]["stages"]
         hours = {s: np.array([row["cpu_hours"].get(s, 0.0) for row in report["rounds"]]) for s in stages}
         drawn = plots.costs([row["round"] for row in report["rounds"]], hours)
         yield Picture(
