@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,45 +10,18 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.vibrations import VibrationsData
+from numpy_toys import NeverAsked, Springs, closest_of, explore
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
-from structure_samplers import NeverAsked, closest_of, explore
 
 from alfw.core.errors import DataError, SamplingError
 from alfw.core.frame import Frame
-from alfw.core.records import Prediction
 from alfw.core.units import KB_eV_PER_K
 from alfw.models._ase_members import ASEPotential
 from alfw.samplers._harmonic import relaxed, vibrations
 
 COPPER = Frame.from_atoms(bulk("Cu", "fcc", a=3.7, cubic=True))
 EMTS = ASEPotential("ase.calculators.emt:EMT", [{}, {}], None, (1, 6, 7, 8, 29))
-
-
-class Springs:
-    """Members with springs between all atoms, whose lengths are those of one molecule."""
-
-    cutoff_A = 0.0
-
-    def __init__(self, frame: Frame, *k: float, broken: float = np.inf) -> None:
-        self.species, self.members = tuple(set(frame.numbers.tolist())), len(k)
-        self.k, self.broken, self.length = k, broken, self.distances(frame.positions)[1]
-
-    @staticmethod
-    def distances(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        away = x[:, None] - x
-        return away, np.linalg.norm(away, axis=2) + np.eye(len(x))
-
-    def predict(self, frames: Sequence[Frame]) -> Prediction:
-        energy, forces = np.zeros((self.members, len(frames))), []
-        for b, frame in enumerate(frames):
-            away, distance = self.distances(frame.positions)
-            stretch = distance - self.length
-            pull = -(stretch / distance)[..., None] * away
-            nan = np.nan if distance.max() > self.broken else 0.0
-            energy[:, b] = [k / 4 * (stretch**2).sum() for k in self.k]
-            forces.append(np.array([k * pull.sum(1) + nan for k in self.k]))
-        return Prediction(energy, forces)
 
 
 WATER = Frame.from_atoms(molecule("H2O"))

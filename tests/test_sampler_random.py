@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.neighborlist import neighbor_list
+from numpy_toys import NeverAsked, closest_of, explore
 from pydantic import ValidationError
-from structure_samplers import NeverAsked, closest_of, explore
 
 from alfw.core.errors import SamplingError
 from alfw.core.frame import Frame

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk, fcc111, molecule
+from numpy_toys import NeverAsked, closest_of, explore
 from pydantic import ValidationError
-from structure_samplers import NeverAsked, closest_of, explore
 
 from alfw.core.errors import DataError, SamplingError
 from alfw.core.frame import Frame

@@ -25,17 +25,9 @@ from alfw.core.records import Resources
 from alfw.core.registry import private
 from alfw.samplers._bias import UncertaintyBias
 from alfw.samplers._limits import HighForce, MDLimits
+from alfw.samplers._md_options import check_options, limits_need
 
 ENSEMBLES = ("nvt", "nve", "npt")
-# Options that only some runs have; elsewhere they are refused rather than ignored.
-ONLY = {
-    **dict.fromkeys(("pressure_GPa", "tau_pressure_fs", "compressibility_per_GPa"), "ensemble: npt"),
-    "thermostat": "ensemble: nvt",
-    "tau_fs": "thermostat: nose-hoover",
-    "friction_per_ps": "a Langevin thermostat",
-    "ramp_K": "a thermostat",
-    "bias": "a thermostat, which takes up the heat",
-}
 
 
 class JaxMDSampler(BaseModel):
@@ -123,25 +115,7 @@ class JaxMDSampler(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> JaxMDSampler:
-        if self.walkers < len(self.temperatures_K):
-            raise ValueError(
-                f"walkers {self.walkers} are too few for {len(self.temperatures_K)} temperatures"
-            )
-        if self.equilibration_steps + self.keep_every > self.n_steps:
-            raise ValueError("no frame would be kept: equilibration_steps + keep_every is above n_steps")
-        if bool(self.temperatures_K) == (self.ramp_K is not None):
-            raise ValueError("give either temperatures_K, one or more, or ramp_K, the first and the last")
-        if self.ensemble == "npt" and self.pressure_GPa is None:
-            raise ValueError("pressure_GPa: ensemble 'npt' needs it, e.g. 0.0001 (1 bar)")
-        has = {
-            "ensemble: npt": self.ensemble == "npt",
-            "ensemble: nvt": self.ensemble == "nvt",
-            "thermostat: nose-hoover": self.thermostat == "nose-hoover",
-            "a Langevin thermostat": self.thermostatted and self.thermostat == "langevin",
-        }
-        for option in self.model_fields_set & ONLY.keys():
-            if getattr(self, option) is not None and not has.get(ONLY[option], self.thermostatted):
-                raise ValueError(f"{option}: needs {ONLY[option]}")
+        check_options(self)
         return self
 
     @property
@@ -155,16 +129,10 @@ class JaxMDSampler(BaseModel):
 
     def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
         """See `NeedsSpread`."""
-        needs: dict[str, Literal["members", "heads"]] = {}
-        if (
-            self.limits.force_std_eV_per_A is not None
-            and "force_std_eV_per_A" in self.limits.model_fields_set
-        ):
-            needs["limits.force_std_eV_per_A"] = "members"
+        needs = limits_need(self.limits)
         if self.bias is not None:
+            needs.pop("limits.energy_std_eV_per_atom", None)  # a biased run knows it of any ensemble
             needs["bias"] = "members"
-        elif self.limits.energy_std_eV_per_atom is not None:  # a biased run knows it of any ensemble
-            needs["limits.energy_std_eV_per_atom"] = "heads"
         return needs
 
     def run(
