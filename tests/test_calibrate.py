@@ -159,6 +159,17 @@ def test_a_band_of_errors_becomes_one_of_force_std(store, tmp_path):
     assert calibrate.with_band(plain, selector) == (selector, [])
 
 
+def test_regions_that_the_factor_was_not_made_from_are_marked():
+    rng = np.random.default_rng(8)
+    near, far = audited(rng, 60), audited(rng, 60, wrong=5.0)
+    errors = [FrameError(e.frame, "thermal", e.error, e.force_std, {}) for e in near]
+    errors += [FrameError(e.frame, "transition state", e.error, e.force_std, {}) for e in far]
+    found = calibrate.by_stratum(errors, 1.7, 0.9)
+    assert (found["thermal"]["off"], found["transition state"]["off"]) == (0, -1)
+    assert found["transition state"]["interval_95"][1] < 0.6
+    assert calibrate.by_stratum(errors, None, 0.9) == {}
+
+
 def test_temperatures_of_a_ramp_are_taken_together():
     assert calibrate.temperature_names([300.0, 600.0, None]) == ["300 K", "600 K", "no temperature"]
     ramp = calibrate.temperature_names([300.0 + 7.5 * i for i in range(20)])

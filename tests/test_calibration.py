@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from alfw.core.calibration import (
+    Coverage,
     binned,
     calibration_error,
     clopper_pearson,
@@ -17,6 +18,7 @@ from alfw.core.calibration import (
     coverage_of,
     first_half,
     fraction_inside,
+    frames_needed,
     reliability,
     scale,
     spearman,
@@ -112,6 +114,23 @@ def test_coverage_counts_only_what_is_finite():
     coverage = coverage_of(np.array([0.5, 1.0, 2.0, np.nan]), 1.0)
     assert (coverage.n, coverage.n_inside, coverage.fraction) == (4, 2, 0.5)
     assert coverage.as_dict()["interval_95"] == pytest.approx(clopper_pearson(2, 4))
+    assert coverage.as_dict()["interval_99"] == pytest.approx(clopper_pearson(2, 4, 0.99))
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95, 0.99])
+def test_as_many_frames_are_needed_as_make_the_factor_finite(coverage):
+    needed = frames_needed(coverage)
+    assert math.isfinite(conformal_factor(np.ones(needed), coverage))
+    assert math.isinf(conformal_factor(np.ones(needed - 1), coverage))
+
+
+def test_coverage_is_off_where_its_interval_leaves_the_promise():
+    assert Coverage(20, 18).off(0.9) == 0
+    assert Coverage(20, 12).off(0.9) == -1
+    assert Coverage(20, 20).off(0.9) == 0, "too few to say that it is too much"
+    assert Coverage(200, 200).off(0.9) == 1
+    assert Coverage(0, 0).off(0.9) == 0
+    assert Coverage(20, 12) + Coverage(5, 5) == Coverage(25, 17)
 
 
 def test_clopper_pearson_known_values():

@@ -36,6 +36,7 @@ def calibrated(inside: int, off: int = 0, alarm: str | None = None) -> dict[str,
     return {
         **{"promised": 0.9, "score": "largest |ΔF| … / force_std", "factor": 2.4, "n_calibration": 60},
         **{"checked": {**held, "n_calibration": 40, **parts}, "cumulative": held, "elements": {}},
+        "test_regions": {"thermal": held},
         **{"alarm": alarm, "note": None, "n_not_finite": 0, "n_vanishing": 0},
     }
 
@@ -97,6 +98,7 @@ def test_the_page_argues_the_end_in_numbers(store, tmp_path):
     assert "&lt;odd&gt; &amp; high" in page and "<odd>" not in page
     assert page.count("data:image/png;base64,") == 4
     assert report["rejected"] == {"duplicate": 7, "known": 3}
+    assert rows["thermal"][1:4] == ["20", "9", "0.45 *"], "a region outside the law is marked"
     checked = [row for row in cells.rows if row[:2] == ["4", "2.30"]]
     assert checked[0][3:6] == ["20", "9", "0.45"]
 

@@ -177,16 +177,27 @@ def _checked(now: Sequence[FrameError], old: Mapping[str, Any], promised: float)
     """How the factors made before did on these; None without factor or frames."""
     if old["factor"] is None or not now:
         return None
-    strata = {}
-    for name in sorted({error.stratum for error in now}):
-        strata[name] = _held([error for error in now if error.stratum == name], old["factor"], promised)
     elements = {}
     for symbol, own in old["elements"].items():
         part = _of_element(now, symbol)
         if part and own["factor"] is not None:
             elements[symbol] = _held(part, own["factor"], promised)
     pooled = _held(now, old["factor"], promised)
+    strata = by_stratum(now, old["factor"], promised)
     return {**pooled, "n_calibration": old["n_calibration"], "strata": strata, "elements": elements}
+
+
+def by_stratum(errors: Sequence[FrameError], factor: float | None, promised: float) -> dict[str, Any]:
+    """{stratum: coverage and sharpness of this factor}, JSON data; nothing without a factor.
+
+    Of a stratum that the calibration frames were not drawn from nothing is promised: `off` marks where it shows.
+    """
+    counted = [] if factor is None else _counted(errors)
+    found = {
+        name: _held([error for error in counted if error.stratum == name], factor or 0.0, promised)
+        for name in sorted({error.stratum for error in counted})
+    }
+    return dict(as_json(found))
 
 
 def _held(errors: Sequence[FrameError], factor: float, promised: float) -> dict[str, Any]:

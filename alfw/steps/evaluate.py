@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,17 @@ class _Predicted:
             "force_rmse_interval_95_eV_per_A": None if bounds is None else list(bounds),
         }
 
+    def coverage(self, rows: Sequence[Row], calibration: Mapping[str, Any]) -> dict[str, Any]:
+        """How the error bars of the rounds to come hold on these of the rows, by test region."""
+        place = {row.frame: i for i, row in enumerate(self.rows)}
+        chosen = [place[row.frame] for row in rows]
+        if self.prediction is None or not chosen:
+            return {}
+        forces = [self.prediction.forces[i] for i in chosen]
+        regions = [row.region or "test" for row in rows]
+        errors = calibrate.frame_errors([self.items[i] for i in chosen], forces, regions)
+        return calibrate.by_stratum(errors, calibration["factor"], calibration["promised"])
+
     def residuals(self) -> list[dict[str, Any]]:
         """How far each label is off what was predicted; those that are not finite are left out."""
         if self.prediction is None:
@@ -84,6 +95,7 @@ def _evaluate(ctx: Context) -> Outcome:
     if audit:
         audited, errors = _audit(ctx, audit)
         metrics |= audited
+        metrics["calibration"]["test_regions"] = predicted.coverage(test, metrics["calibration"])
         outputs["audit_errors"] = ctx.put_json(calibrate.rows(errors))
     counts = {
         "n_audit_labeled": len(audit),
