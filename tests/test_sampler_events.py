@@ -136,7 +136,7 @@ def test_nan_at_step_k_is_an_event_at_step_k_during_equilibration_too(equilibrat
 
 def test_backtracking_goes_to_the_newest_frame_whose_distances_are_physical() -> None:
     """Two free atoms fall towards each other; the ring has every second fs, here every fourth step."""
-    pool = explore(FREE_ATOMS, pair(-1.2), temperatures_K=[4000.0])
+    pool = explore(FREE_ATOMS, pair(-1.2), temperatures_K=[300.0])
     (event,) = pool.events
     assert event.reason == "distance" and event.bad is not None and event.value < 0.6
     assert closest_fraction(event.bad) == pytest.approx(event.value, abs=1e-4)
