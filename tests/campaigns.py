@@ -40,7 +40,7 @@ def raw_copper(folder: Path, frames: int = 8) -> dict[str, Any]:
     raw["model"] |= {"hidden_irreps": "4x0e + 4x1o", "radial_mlp_size": 8}
     raw["model"]["training"] = {"steps": 30, "batch_size": 4}
     raw["sample"][0] |= {"walkers": 2, "n_steps": 40, "keep_every": 5}
-    raw["select"] |= {"max_frames": 3, "audit_frames": 2}
+    raw["select"] |= {"max_frames": 3, "audit_frames": 2, "dedup": {"min_distance_A": 0.01}}
     raw["stop"] = {"min_rounds": 1, "max_rounds": 1}
     return raw
 
