@@ -131,7 +131,8 @@ def test_error_bars_and_stop_rules_are_committed_and_reported(ended: Any, tmp_pa
 
 @pytest.mark.slow
 def test_audit_draw_is_uniform(ended: Any) -> None:
-    from alfw.steps.select import draw_audit, gather
+    from alfw.steps.audit import draw_audit
+    from alfw.steps.pool import gather
 
     store, _ = ended
     pool = gather(campaigns.context(store, "copper", 1))

@@ -28,6 +28,10 @@ def dry_run(config: CampaignConfig, data: Import) -> dict[str, Any]:
             os.mkdir(folder / part)
         say(f"labelling one frame with {plugins.labeler.kind}")
         found = label(plugins.labeler, frame, folder / "label", resources.label.resources())
+        if plugins.prescreen is not None:
+            say(f"labelling it with {plugins.prescreen.kind}, the pre-screen")
+            os.mkdir(folder / "prescreen")
+            label(plugins.prescreen, frame, folder / "prescreen", resources.control.resources())
         training = TrainingData([Labeled(frame, found)])
         named = getattr(plugins.model, "start_from", None)
         start = None if named is None else Path(named)
