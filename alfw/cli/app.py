@@ -33,7 +33,19 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for _module in ("campaign", "monitor", "report", "demo", "data", "train", "validate", "sample", "choose", "convert"):
+for _module in (
+    "campaign",
+    "monitor",
+    "report",
+    "demo",
+    "data",
+    "frames",
+    "train",
+    "validate",
+    "sample",
+    "choose",
+    "convert",
+):
     import_module(f"alfw.cli.{_module}").register(app)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alfw.core.errors import DataError
 from alfw.core.frame import Float, Frame
-from alfw.io.velocity_units import UNIT_FS, VelocityUnit, velocity_unit
+from alfw.io.velocity_units import UNIT_FS, AmbiguousUnitError, VelocityUnit, velocity_unit
 
 PER_ATOM = ("positions", "velocities", "forces", "good_positions", "good_forces")
 DIPOLES = ("dipole_physnet", "dipole_dcmnet")
@@ -30,10 +30,6 @@ MARKS = {"reason", "instability_type", "max_force", "step", "forces"}
 KNOWN = {*PER_ATOM, *NUMBERS, *SHAPES, *TEXTS, *PER_ATOM_SCALAR}
 
 Arrays = dict[str, NDArray[Any]]
-
-
-class AmbiguousUnitError(DataError):
-    """Velocities that are credible in no unit: only the user, or other files of the same run, can know it."""
 
 
 def load_plain(path: Path) -> Arrays:

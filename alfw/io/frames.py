@@ -6,7 +6,7 @@ Source: extended XYZ, https://github.com/libAtoms/extxyz; ASE's reading of it, `
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any, Literal
@@ -209,17 +209,24 @@ def with_vacuum(atoms: Atoms) -> Atoms:
     return padded
 
 
-def write_extxyz(path: str | Path, items: Sequence[Imported]) -> None:
+def write_extxyz(
+    path: str | Path, items: Sequence[Imported], more: Sequence[Mapping[str, Any]] | None = None
+) -> None:
     """Write frames with their labels as extended XYZ; `read_frames` gives back the same ids and numbers.
 
     Numbers are written with the digits that identify a float64, so nothing is lost.
+
+    Parameters
+    ----------
+    more : sequence of mapping, optional
+        Further keys of the comment lines; None is left out.
     """
     with open(path, "w", encoding="utf-8") as file:
-        for item in items:
-            file.write(_extxyz(item))
+        for item, keys in zip(items, more or [{}] * len(items), strict=True):
+            file.write(_extxyz(item, keys))
 
 
-def _extxyz(item: Imported) -> str:
+def _extxyz(item: Imported, more: Mapping[str, Any]) -> str:
     """One frame as text."""
     from ase.io.extxyz import key_val_dict_to_str
 
@@ -240,7 +247,9 @@ def _extxyz(item: Imported) -> str:
         columns.append(("masses", "R", frame.masses))
     tables = [np.reshape(values, (len(frame), -1)) for _, _, values in columns]
     properties = ":".join(f"{n}:{kind}:{t.shape[1]}" for (n, kind, _), t in zip(columns, tables, strict=True))
-    comment = key_val_dict_to_str(_info(item, properties))
+    plain = {key: _safe(value) if isinstance(value, str) else value for key, value in more.items()}
+    info = _info(item, properties) | {key: value for key, value in plain.items() if value is not None}
+    comment = key_val_dict_to_str(info)
     rows = zip(*(table.tolist() for table in tables), strict=True)
     lines = (" ".join(str(value) for part in row for value in part) for row in rows)
     return "\n".join([str(len(frame)), comment, *lines, ""])

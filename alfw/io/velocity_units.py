@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from alfw.core.errors import DataError
 from alfw.core.frame import Float
 from alfw.core.units import AMU_A2_PER_FS2_eV, KB_eV_PER_K
 
@@ -22,6 +23,10 @@ UNIT_FS = {"A/fs": 1.0, "mmml": 100.0}  # what one unit of time is
 CREDIBLE = 30.0
 # Where the target is not stated.
 CREDIBLE_K = (10.0, 10_000.0)
+
+
+class AmbiguousUnitError(DataError):
+    """Velocities that are credible in no unit: only the user, or other files of the same run, can know it."""
 
 
 def kinetic_temperature(velocities: Float, masses: Float) -> float:
