@@ -26,7 +26,7 @@ from alfw.core.frame import Float
 MIN_POINTS = 3  # different numbers of labels
 LEVEL = 0.9  # central; the upper end is a one-sided 95 % bound
 # What is known of the noise before any residual is: seeds of set and training change a force RMSE by 1 to 5 %.
-PRIOR_NOISE, PRIOR_POINTS = 0.05, 2.0
+PRIOR_NOISE, PRIOR_POINTS = 0.05, 1.0
 LARGEST_EXPONENT = 2.0
 DRAWS = 2000  # of the band of a plot
 
