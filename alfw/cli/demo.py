@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,7 @@ def demo(
         pad, store = find_launchpad(database.launchpad)
         summary = campaign_summary(store, "ethanol") | {"stuck": fizzled(pad, "ethanol")}
         summary["fireworks"] = waiting(pad, "ethanol")
+        report = _report(store, folder)
     finally:
         server.stop(folder)
     if as_json:
@@ -58,8 +59,23 @@ def demo(
             f"force RMSE on the sealed test file: {errors[0]:.3f} → {errors[-1]:.3f} eV/Å "
             f"in {time.monotonic() - began:.0f} s"
         )
+    output.show(f"report: {report}")
     output.show(f"look around: cd {folder} && alfw db start && alfw status ethanol && lpad webgui")
     return code
+
+
+def _report(store: Any, folder: Path) -> Path:
+    """The report of the campaign: a page, or text where nothing draws pictures."""
+    from alfw.core.errors import PluginError
+    from alfw.steps.stop_report import save
+
+    path = folder / "report.html"
+    try:
+        save(store, "ethanol", path)
+    except PluginError:
+        path = path.with_suffix(".md")
+        save(store, "ethanol", path)
+    return path
 
 
 def _campaign(folder: Path, rounds: int) -> Path:
