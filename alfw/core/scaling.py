@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from alfw.core.frame import Float, Int
 
 Features = NDArray[np.float32]
+Given = NDArray[np.floating[Any]]  # features as they come
 
 # A column that hardly varies carries rounding noise: it is not blown up to unit variance.
 MIN_SPREAD = 1e-3
@@ -45,7 +47,7 @@ class ElementScale:
 
     @classmethod
     def fit_frames(
-        cls, features: Sequence[Features], numbers: Sequence[Int], by_column: bool = False
+        cls, features: Sequence[Given], numbers: Sequence[Int], by_column: bool = False
     ) -> ElementScale:
         """As `fit`, of the atoms of many frames, without a copy of them all: features B × (n, D), numbers B × (n,)."""
         return cls().extended_frames(features, numbers, by_column)
@@ -55,14 +57,17 @@ class ElementScale:
         return self.extended_frames([z], [numbers], by_column)
 
     def extended_frames(
-        self, features: Sequence[Features], numbers: Sequence[Int], by_column: bool = False
+        self, features: Sequence[Given], numbers: Sequence[Int], by_column: bool = False
     ) -> ElementScale:
         """As `extended`, on the atoms of many frames."""
-        known = set(self.mean)
+        everything = np.concatenate([np.zeros(0, np.int64), *numbers])
+        missing = set(np.unique(everything).tolist()) - set(self.mean)
+        if not missing:
+            return self
         moments: dict[int, _Moments] = {}
         for second_pass in (False, True):
             for z, elements in _chunks(features, numbers):
-                for element in set(np.unique(elements).tolist()) - known:
+                for element in missing & set(elements.tolist()):
                     rows = z[elements == element]
                     rows = rows[np.isfinite(rows).all(1)]
                     (moments.setdefault(element, _Moments())).add(rows, second_pass)
@@ -109,7 +114,7 @@ class _Moments:
         return mean.astype(np.float32), (columns * factor).astype(np.float32)
 
 
-def _chunks(features: Sequence[Features], numbers: Sequence[Int]) -> Iterator[tuple[Features, Int]]:
+def _chunks(features: Sequence[Given], numbers: Sequence[Int]) -> Iterator[tuple[Features, Int]]:
     """The same atoms in pieces of about `CHUNK`."""
     first = atoms = 0
     for index, elements in enumerate(numbers):
@@ -119,6 +124,6 @@ def _chunks(features: Sequence[Features], numbers: Sequence[Int]) -> Iterator[tu
             first, atoms = index + 1, 0
 
 
-def joined(features: Sequence[Features]) -> Features:
+def joined(features: Sequence[Given]) -> Features:
     """(A, D) float32: the features of frames, one after the other."""
     return np.concatenate([np.asarray(z, np.float32) for z in features])

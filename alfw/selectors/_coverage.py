@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alfw.core.frame import Bool, Float, Int
-from alfw.core.scaling import ElementScale, Features, joined
+from alfw.core.scaling import ElementScale, Features, Given, joined
 
 # Distance of an environment whose element is not covered at all, in units of an element's spread: far.
 UNSEEN = 10.0
@@ -70,7 +70,7 @@ class Coverage:
         self._seen: Int = np.zeros(0, np.int64)  # how many steps of covering each frame has taken note of
         self._bound: Float = np.zeros(0)  # sum of the distances of each frame's environments, as of then
 
-    def add(self, numbers: Sequence[Int], features: Sequence[Features]) -> None:
+    def add(self, numbers: Sequence[Int], features: Sequence[Given]) -> None:
         """Add frames: numbers B × (n,), features B × (n, D) of the same atoms."""
         if len(numbers) == 0:
             return
@@ -130,7 +130,7 @@ class Coverage:
         indices = np.asarray(frames, np.int64)
         self._cover({element: block.z[block.rows(indices)[0]] for element, block in self._blocks.items()})
 
-    def cover_others(self, numbers: Sequence[Int], features: Sequence[Features]) -> None:
+    def cover_others(self, numbers: Sequence[Int], features: Sequence[Given]) -> None:
         """Count the environments of frames as covered that were not added: M × (n,) and M × (n, D)."""
         if len(numbers):
             elements, z = np.concatenate(list(numbers)), joined(features)

@@ -9,7 +9,7 @@ import numpy as np
 from alfw.core.frame import Bool, Float, Int
 from alfw.selectors._choosing import Chooser
 from alfw.selectors._coverage import Coverage
-from alfw.selectors._features import Environments, environments
+from alfw.selectors._features import Environments, Rows, environments
 
 # Mean distance of a frame's environments below which it shows nothing new, in units of an element's spread.
 MIN_GAIN = 0.01
@@ -98,7 +98,7 @@ def _next(coverage: Coverage, eligible: Bool, factor: Float, first: bool) -> tup
 
 def _coverage(around: Environments, places: Int) -> Coverage:
     coverage = Coverage(around.scale)
-    coverage.add([around.numbers[i] for i in places], [around.features[i] for i in places])
+    coverage.add([around.numbers[i] for i in places], Rows(around.features, places))
     coverage.cover_others(around.labelled_numbers, around.labelled_features)
     return coverage
 

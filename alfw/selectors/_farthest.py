@@ -12,7 +12,7 @@ import numpy as np
 from alfw.core.frame import Bool, Float, Int
 from alfw.core.scaling import Features
 
-ROWS = 8192  # points looked at together: their products stay in the processor's cache
+ROWS = 16384  # points looked at together: their products stay in the processor's cache
 
 
 class Distances:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from alfw.core.exploration import Pool
 from alfw.core.frame import Frame, Int
-from alfw.core.scaling import ElementScale, Features, joined
+from alfw.core.scaling import ElementScale, Features, Given, joined
 from alfw.selectors._descriptors import descriptors
 
 FRAMES_AT_ONCE = 4096
@@ -29,9 +30,9 @@ class Environments:
     """
 
     numbers: Sequence[Int]
-    features: Sequence[Features]
+    features: Sequence[Given]
     labelled_numbers: Sequence[Int]
-    labelled_features: Sequence[Features]
+    labelled_features: Sequence[Given]
     scale: ElementScale
 
     def frame_vectors(self) -> tuple[Features, Features]:
@@ -44,7 +45,7 @@ class Environments:
             self._means(self.labelled_numbers, self.labelled_features),
         )
 
-    def _means(self, numbers: Sequence[Int], features: Sequence[Features]) -> Features:
+    def _means(self, numbers: Sequence[Int], features: Sequence[Given]) -> Features:
         width = len(next(iter(self.scale.mean.values())))
         means = np.empty((len(numbers), width), np.float32)
         for start in range(0, len(numbers), FRAMES_AT_ONCE):
@@ -61,18 +62,42 @@ def environments(pool: Pool, rows: Int) -> Environments:
     The pool's features are used where those of the labelled frames are known as well. Their scale is the pool's; for
     elements that it does not know, and where there is none, it is fitted on these frames.
     """
-    frames, labelled = [pool.frames[i] for i in rows], list(pool.labelled)
+    frames, labelled = [pool.frames[i] for i in rows.tolist()], list(pool.labelled)
     numbers, labelled_numbers = [f.numbers for f in frames], [f.numbers for f in labelled]
     if pool.features is not None and (pool.labelled_features is not None or not labelled):
-        features: list[Features] = [np.asarray(pool.features[i], np.float32) for i in rows]
-        of_labelled = [np.asarray(z, np.float32) for z in pool.labelled_features or []]
+        features = Rows(pool.features, rows)
+        of_labelled: list[Given] = list(pool.labelled_features or [])
         scale, by_column = pool.scale or ElementScale(), False
     else:
-        everything = _geometric(frames + labelled)
-        features, of_labelled = everything[: len(frames)], everything[len(frames) :]
+        geometric = _geometric(frames + labelled)
+        features = Rows(geometric, np.arange(len(frames)))
+        of_labelled = list(geometric[len(frames) :])
         scale, by_column = ElementScale(), True
-    scale = scale.extended_frames(features + of_labelled, numbers + labelled_numbers, by_column)
+    everything = Rows(features, np.arange(len(rows)), of_labelled)
+    scale = scale.extended_frames(everything, numbers + labelled_numbers, by_column)
     return Environments(numbers, features, labelled_numbers, of_labelled, scale)
+
+
+class Rows(Sequence[Given]):
+    """Some rows of a sequence, and more after them; nothing is read before it is wanted."""
+
+    def __init__(self, source: Sequence[Given], rows: Int, more: Sequence[Given] = ()) -> None:
+        self._source, self._rows, self._more = source, rows, more
+
+    def __len__(self) -> int:
+        return len(self._rows) + len(self._more)
+
+    @overload
+    def __getitem__(self, index: int) -> Given: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Given]: ...
+
+    def __getitem__(self, index: int | slice) -> Given | list[Given]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        n = len(self._rows)
+        return self._source[self._rows[index]] if index < n else self._more[index - n]
 
 
 def _geometric(frames: Sequence[Frame]) -> list[Features]:

@@ -24,6 +24,7 @@ class CombinedSelector(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     execution_only: ClassVar[frozenset[str]] = frozenset()
+    uses_features: ClassVar[bool] = False
 
     kind: Literal["combined"] = "combined"
     physical: Physical = Physical(max_force_quantile=None)

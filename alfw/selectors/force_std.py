@@ -24,6 +24,7 @@ class ForceStdSelector(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     execution_only: ClassVar[frozenset[str]] = frozenset()
+    uses_features: ClassVar[bool] = False
 
     kind: Literal["force-std"] = "force-std"
     physical: Physical = Physical()

@@ -16,6 +16,7 @@ class RandomSelector(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     execution_only: ClassVar[frozenset[str]] = frozenset()
+    uses_features: ClassVar[bool] = False
 
     kind: Literal["random"] = "random"
     physical: Physical = Physical()
