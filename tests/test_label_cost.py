@@ -111,15 +111,24 @@ def test_a_budget_of_nothing_selects_nothing_and_says_so(store: Store, tmp_path:
     stages = Stages(store, tmp_path, select={"audit_frames": 5, "budget_cpu_hours": 0})
     result = stages.select(1)
     assert stages.candidates(1) == []
-    assert result["metrics"]["notes"] == ["budget_cpu_hours 0: nothing is left to select frames with"]
+    assert result["metrics"]["notes"] == ["budget_cpu_hours 0: nothing is selected"]
     stages.finish(1)
+
+
+def test_audit_frames_may_use_a_budget_up(store: Store, tmp_path: Path) -> None:
+    stages = Stages(store, tmp_path, select={"max_frames": 1, "audit_frames": 9, "budget_cpu_hours": 3.0})
+    result = stages.select(1)
+    assert [row["audit"] for row in stages.candidates(1)] == [True]
+    assert result["metrics"]["notes"] == ["budget_cpu_hours 3: audit frames use it up"]
 
 
 def test_a_budget_without_known_costs_is_said_to_limit_nothing(store: Store, tmp_path: Path) -> None:
     stages = Stages(store, tmp_path, label={"hours_per_atom": 0.0}, select={"budget_cpu_hours": 1.0})
     result = stages.select(1)
     assert result["counts"]["n_selected"] == 3
-    assert "no finished label tells yet" in result["metrics"]["notes"][0]
+    assert result["metrics"]["notes"] == [
+        "budget_cpu_hours limits nothing yet: no finished label tells what one costs"
+    ]
     assert result["metrics"]["label_cpu_s_predicted"] is None
 
 

@@ -158,4 +158,6 @@ def test_what_fails_is_rejected_and_a_missing_program_is_the_workers_trouble(
     result = select.run(stages.ctx(1))
     assert stages.candidates(1) == []
     assert result["metrics"]["rejected"]["prescreen: SCF_NOT_CONVERGED"] == 3
-    assert "all frames that the selector picked were rejected" in result["metrics"]["notes"][-1]
+    assert result["metrics"]["notes"] == [
+        "prescreen: 3 of 3 frames picked were rejected (SCF_NOT_CONVERGED 3)"
+    ]

@@ -146,7 +146,7 @@ class Purse:
             return 0
         if self.budget_h is None or self.cost_h is None or not open_.any():
             return wanted
-        affordable = self.budget_h / float(self.cost_h[open_].mean())
+        affordable = self.budget_h / float(self.cost_h[open_].mean()) + 1e-9
         share = int(wanted * min(1.0, affordable / max(wanted + others, 1)))
         return max(share, min(wanted, 1, int(affordable)))
 
@@ -159,7 +159,9 @@ class Purse:
     def covers(self, index: int) -> bool:
         """Whether the label of this frame can be paid for."""
         return not self.empty and (
-            self.budget_h is None or self.cost_h is None or bool(self.cost_h[index] <= self.budget_h)
+            self.budget_h is None
+            or self.cost_h is None
+            or bool(self.cost_h[index] <= self.budget_h * (1 + 1e-9))
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from alfw.config.sections import SelectStage
 from alfw.core.errors import InputError
 from alfw.core.exploration import Choice, Pool, Selection
 from alfw.core.frame import Frame
@@ -130,18 +131,21 @@ def _choose(ctx: Context, pool: Pool, purse: Purse, rest: np.ndarray) -> tuple[S
     """
     settings, plugins = ctx.config.select, ctx.at_work("select")
     selector, notes = calibrate.with_band(ctx, plugins.selector)
-    times = settings.prescreen.oversample if settings.prescreen else 1.0
-    cost_h = None if purse.cost_h is None else purse.cost_h[rest]
-    if purse.budget_h is not None:
-        pool = replace(pool, cost_h=cost_h, budget_h=times * purse.budget_h)
-    limit = 0 if purse.empty else math.ceil(times * settings.max_frames)
-    picked = selector.select(pool, limit=limit, seed=ctx.seed("select"))
+    limit, cost_h = settings.max_frames, None if purse.cost_h is None else purse.cost_h[rest]
+    if (
+        settings.prescreen
+    ):  # more than are wanted: the budget is kept when it is known which of them are rejected
+        limit = math.ceil(settings.prescreen.oversample * limit)
+    if purse.budget_h is not None and cost_h is not None:
+        mine = purse.empty or settings.prescreen is not None
+        pool = replace(pool, cost_h=cost_h, budget_h=None if mine else purse.budget_h)
+    picked = selector.select(pool, limit=0 if purse.empty else limit, seed=ctx.seed("select"))
     cheap = PreScreen(ctx, pool.labelled) if settings.prescreen and picked.chosen else None
     taken, refused = _accepted(ctx, pool, picked, Purse(purse.budget_h, cost_h), cheap)
     rejected = dict(picked.rejected)
     for reason in refused:
         rejected[reason] = rejected.get(reason, 0) + 1
-    notes = [*notes, *picked.notes, *_remarks(pool, purse, picked, taken, rejected)]
+    notes = [*notes, *picked.notes, *_remarks(settings, purse, picked, taken, refused)]
     return Selection(taken, rejected, notes), cheap
 
 
@@ -167,35 +171,28 @@ def _accepted(
 
 
 def _remarks(
-    pool: Pool, purse: Purse, picked: Selection, taken: Sequence[Choice], rejected: dict[str, int]
+    settings: SelectStage, purse: Purse, picked: Selection, taken: Sequence[Choice], refused: Sequence[str]
 ) -> list[str]:
-    """What the user should know beside what the selector says."""
+    """What the user should know beside what the selector says, one line each."""
     found = []
-    if purse.empty:
-        found.append(f"budget_cpu_hours {purse.budget_h:g}: nothing is left to select frames with")
+    if purse.empty and settings.budget_cpu_hours:
+        found.append(f"budget_cpu_hours {settings.budget_cpu_hours:g}: audit frames use it up")
+    elif purse.empty:
+        found.append("budget_cpu_hours 0: nothing is selected")
     elif purse.budget_h is not None and purse.cost_h is None:
-        found.append("budget_cpu_hours: no finished label tells yet what one costs, so it limits nothing")
-    if len(picked.chosen) > len(taken) == 0:
-        found.append("all frames that the selector picked were rejected: " + _counted(rejected))
-    elif not taken and not purse.empty and not picked.notes:
-        found.append(_why_nothing(pool, rejected))
+        found.append("budget_cpu_hours limits nothing yet: no finished label tells what one costs")
+    if (dear := list(refused).count("over_budget")) > 0:
+        found.append(f"budget_cpu_hours: {dear} of the frames picked cost more than was left")
+    cheap = [reason for reason in refused if reason != "over_budget"]
+    if cheap and len(taken) < settings.max_frames and not dear:
+        told = ", ".join(
+            f"{reason.removeprefix('prescreen: ')} {cheap.count(reason)}" for reason in sorted(set(cheap))
+        )
+        found.append(f"prescreen: {len(cheap)} of {len(picked.chosen)} frames picked were rejected ({told})")
+    if not picked.chosen and not picked.notes and not purse.empty:
+        told = ", ".join(f"{reason} {number}" for reason, number in sorted(picked.rejected.items()))
+        found.append("the selector chose nothing" + (f": {told}" if told else ""))
     return found
-
-
-def _why_nothing(pool: Pool, rejected: dict[str, int]) -> str:
-    """One line for an empty selection that its selector does not explain."""
-    if not pool.frames:
-        return "the pool is empty: no sampler kept a frame that could be labelled and is not labelled yet"
-    if set(rejected) == {"below_band"}:
-        return f"all {len(pool.frames)} frames are below the band: the campaign may be converged"
-    if set(rejected) == {"duplicate"}:
-        return f"all {len(pool.frames)} frames duplicate frames that are labelled or on their way"
-    told = f": {_counted(rejected)}" if rejected else ""
-    return f"none of {len(pool.frames)} frames shows anything new or may be chosen{told}"
-
-
-def _counted(rejected: dict[str, int]) -> str:
-    return ", ".join(f"{reason} {number}" for reason, number in sorted(rejected.items()))
 
 
 def _predicted_cost(cost: LabelCost | None, frames: Sequence[Frame]) -> dict[str, Any]:
