@@ -47,7 +47,8 @@ def explore(
         if not run.n_alive:
             break
     kept = run.all_kept()
-    events = [*run.stops, *high_force_events(options.high_force, kept)]
+    stops = sorted(run.stops, key=lambda event: event.walker)
+    events = [*stops, *high_force_events(options.high_force, kept)]
     if events and isinstance(potential, HasElectrostatics):
         events = with_dipoles(potential, events)
     return Exploration(
