@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import campaigns
 import pytest
 import step_toys
 from step_toys import SCRIPTS, WATER, Stages, kept, shaken
 
+from alfw.cli.common import read_campaign
 from alfw.config import CampaignConfig
 from alfw.core.errors import ConfigError, DataError, ExecutableError, NotConvergedError
 from alfw.labelers.tblite import TBLiteLabeler
@@ -60,6 +63,15 @@ def test_a_wrong_pre_screen_is_refused_in_one_line(tmp_path: Path, wrong: Any, s
     with pytest.raises(ConfigError) as caught:
         config(tmp_path, prescreen=wrong)
     assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
+def test_what_the_template_has_in_comments_is_valid(tmp_path: Path) -> None:
+    template = campaigns.TEMPLATE.parent / "ethanol"
+    text = re.sub(r"(?m)^    # ", "    ", (template / "campaign.yaml").read_text())
+    (tmp_path / "campaign.yaml").write_text(text)
+    settings = read_campaign(tmp_path / "campaign.yaml").select
+    assert settings.budget_cpu_hours == 40.0
+    assert settings.prescreen is not None and settings.prescreen.oversample == 1.5
 
 
 def test_a_pre_screen_has_to_suit_the_labeler(tmp_path: Path) -> None:
