@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,20 @@ def load_plain(path: Path) -> Arrays:
     """
     key = ""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise DataError(f"{path}: a single array, not an NPZ file")
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {}
             for key in file.files:
                 arrays[key] = file[key]
             return arrays
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         if "allow_pickle" in str(error):
             raise DataError(f"{path}: {key or 'it'} is a pickled object, which alfw never reads") from None
         raise DataError(f"{path}: cannot be read as NPZ ({' '.join(str(error).split())[:120]})") from None
