@@ -18,11 +18,13 @@ NPT = MD | {"ensemble": "npt", "pressure_GPa": 0.0}
 STRAIN = {"kind": "strain", "count": 3}
 TBLITE = {"kind": "tblite", "method": "GFN1-xTB"}
 CP2K = {
-    "kind": "cp2k", "method": "PBE", "basis": "DZVP-MOLOPT-SR-GTH", "cutoff_Ry": 400, "pseudos": {}, "command": "x",
+    "kind": "cp2k", "method": "PBE", "basis_set": "DZVP-MOLOPT-SR-GTH", "potential": "GTH-PBE", "cutoff_Ry": 400,
 }  # fmt: skip
 
 
-def campaign(sampler: dict[str, Any], label: dict[str, Any], model: dict[str, Any] | None = None) -> CampaignConfig:
+def campaign(
+    sampler: dict[str, Any], label: dict[str, Any], model: dict[str, Any] | None = None
+) -> CampaignConfig:
     return CampaignConfig(RAW | {"sample": [MD, sampler], "label": label, "model": model or RAW["model"]})
 
 
@@ -31,9 +33,11 @@ def test_refused_in_one_line_that_starts_with_the_key(sampler: dict[str, Any], k
     campaign(sampler, TBLITE)
     with pytest.raises(ConfigError, match=rf"^sample\.1\.{key}: .*label kind 'pyscf' gives none; .*$"):
         campaign(sampler, RAW["label"])
-    physnet = {"kind": "physnet", "species": ["H", "O"]} if False else {"kind": "physnet"}
     with pytest.raises(ConfigError, match=rf"^sample\.1\.{key}: .*model kind 'physnet' has none.*$"):
-        campaign(sampler, TBLITE, physnet)
+        campaign(sampler, TBLITE, {"kind": "physnet"})
+    campaign(sampler, CP2K)
+    with pytest.raises(ConfigError, match=rf"^sample\.1\.{key}: .*'cp2k' with stress: false gives none; .*$"):
+        campaign(sampler, CP2K | {"stress": False})
 
 
 def test_other_ensembles_need_none() -> None:

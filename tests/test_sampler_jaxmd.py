@@ -19,8 +19,8 @@ from alfw.core.neighbours import closest_fraction
 from alfw.core.records import Resources
 from alfw.core.registry import plugin_class
 from alfw.samplers import _jaxmd, _jaxmd_loop
-from alfw.samplers._jaxmd_events import recent_frames
 from alfw.samplers._jaxmd_edges import grown
+from alfw.samplers._jaxmd_events import recent_frames
 from alfw.samplers.jaxmd import JaxMDSampler
 
 BOND = Toy("bond", [[30.0, 0.74]], 5.0, (1,))

@@ -37,7 +37,9 @@ def check_options(options: Any) -> None:
         "a Langevin thermostat": thermostatted and options.thermostat == "langevin",
     }
     for option in sorted(options.model_fields_set & ONLY.keys()):
-        if getattr(options, option) is not None and not has.get(ONLY[option], thermostatted):
+        value = getattr(options, option)
+        as_it_is = value is None or (value == "langevin" and thermostatted)
+        if not as_it_is and not has.get(ONLY[option], thermostatted):
             raise ValueError(f"{option}: needs {ONLY[option]}")
 
 
