@@ -59,10 +59,9 @@ def commit(store: Store, config: CampaignConfig, number: int, found: Round) -> C
     sides = {"n_train": found.labels, "n_valid": 0, "n_test": 10}
     done = {"n_labeled": new, "n_failed": 0, "n_changed_surface": 0, "n_confirmed": 0}
     put("merge", 0, sides | done, {"label_cpu_s": 36.0 * new, "label_gpu_s": 0.0})
-    metrics: dict[str, Any] = {
-        "test": _errors(found.error),
-        "test_regions": {"thermal": _errors(found.error)},
-    }
+    hot = None if found.error is None else 1.5 * found.error
+    regions = {"thermal": _errors(found.error), "hot": _errors(hot)}
+    metrics: dict[str, Any] = {"test": _errors(found.error), "test_regions": regions}
     if number and found.audit is not None:
         squares = [[found.audit**2 * (1 + 0.1 * math.sin(i)), 30] for i in range(10)]
         metrics |= {"audit": _errors(found.audit), "audit_squares": squares}

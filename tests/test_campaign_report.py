@@ -94,6 +94,9 @@ def test_the_page_argues_the_end_in_numbers(store, tmp_path):
     assert "max_failures_per_ns" in rows and "cpu_hours" in rows
     assert rows["duplicate"] == ["duplicate", "7", "0", "0", "0", "7"]
     assert rows["known"][-1] == "3"
+    assert rows["hot"][1] == "0.0525", "each region has its own curve"
+    header = next(row for row in cells.rows if "sealed testforce RMSE eV/Å" in row)
+    assert [name for name in header if name.startswith(("thermal", "hot"))] == ["thermaleV/Å", "hoteV/Å"]
     assert "Alarm: too narrow, do this." in page
     assert "&lt;odd&gt; &amp; high" in page and "<odd>" not in page
     assert page.count("data:image/png;base64,") == 4

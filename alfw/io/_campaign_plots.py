@@ -45,7 +45,7 @@ def learning_curve(
     if band is not None:
         where, (low, middle, high) = band
         axis.fill_between(
-            where, low, high, color=COLOURS[0], alpha=0.18, linewidth=0, label="90 % of the law"
+            where, low, high, color=COLOURS[0], alpha=0.18, linewidth=0, label="law, 90 % interval"
         )
         axis.plot(where, middle, color=COLOURS[0], linewidth=1.5)
         axis.axvline(now, color=GREY, linestyle=":", linewidth=1)
