@@ -181,7 +181,8 @@ mistake(
     "4h",
     "HH:MM:SS",
 )
-mistake("unknown ensemble", setting("sample", ensemble="npt"), "sample.0.ensemble: ", "npt", "not available")
+mistake("unknown ensemble", setting("sample", ensemble="nph"), "sample.0.ensemble: ", "nph", "not available")
+mistake("no pressure", setting("sample", ensemble="npt"), "sample.0: pressure_GPa: ", "needs it")
 mistake(
     "missing file",
     lambda c, f: (f / "initial.extxyz").unlink(),
