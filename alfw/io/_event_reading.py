@@ -58,7 +58,8 @@ def load_plain(path: Path) -> Arrays:
         zipfile.BadZipFile,
     ) as error:
         if "allow_pickle" in str(error):
-            raise DataError(f"{path}: {key or 'it'} is a pickled object, which alfw never reads") from None
+            what = f"{key} is a pickled object" if key else "no NPZ file but damaged or a pickle"
+            raise DataError(f"{path}: {what}, which alfw never reads") from None
         raise DataError(f"{path}: cannot be read as NPZ ({' '.join(str(error).split())[:120]})") from None
 
 
