@@ -55,11 +55,19 @@ class Spectrum:
         return float(np.trapezoid(self.intensity_km_cm_per_mol[inside], self.wavenumber_per_cm[inside]))
 
     def peaks(self, share: float = 0.02, most: int = 10) -> list[tuple[float, float]]:
-        """(wavenumber, intensity) of maxima above this share of the highest, the strongest first."""
-        y = self.intensity_km_cm_per_mol
+        """(wavenumber, intensity) of maxima above this share of the highest, the strongest first.
+
+        Of maxima closer than five times the resolution only the strongest: a band that rotation splits is one band.
+        """
+        x, y = self.wavenumber_per_cm, self.intensity_km_cm_per_mol
         rises = np.flatnonzero((y[1:-1] > y[:-2]) & (y[1:-1] >= y[2:]) & (y[1:-1] > share * y.max())) + 1
-        strongest = rises[np.argsort(-y[rises], kind="stable")][:most]
-        return [(float(self.wavenumber_per_cm[i]), float(y[i])) for i in strongest]
+        found: list[tuple[float, float]] = []
+        for i in rises[np.argsort(-y[rises], kind="stable")]:
+            if len(found) < most and all(
+                abs(x[i] - place) > 5 * self.resolution_per_cm for place, _ in found
+            ):
+                found.append((float(x[i]), float(y[i])))
+        return found
 
 
 def nyquist_per_cm(interval_fs: float) -> float:

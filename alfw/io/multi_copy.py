@@ -89,13 +89,13 @@ def read_md(path: Path, charge: int = 0, multiplicity: int = 1) -> list[Imported
     """
     arrays = load_arrays(path)
     if "trajectory" in arrays:
-        positions, about = arrays["trajectory"][:, None], arrays
+        positions, about = np.expand_dims(arrays["trajectory"], 1 if arrays["trajectory"].ndim else 0), arrays
         names = [str(int(arrays["walker"]))] if "walker" in arrays else ["0"]
     else:
         about = arrays if "atomic_numbers" in arrays else load_arrays(path.with_name(METADATA))
         positions = arrays["positions"]
-        names = [str(copy) for copy in range(positions.shape[1])]
-    numbers = np.asarray(about.get("atomic_numbers", ()), np.int64)
+        names = [str(copy) for copy in range(np.shape(positions)[1] if np.ndim(positions) == 4 else 0)]
+    numbers = about.get("atomic_numbers", np.zeros(0, np.int64))
     if positions.ndim != 4 or positions.shape[2:] != (len(numbers), 3) or positions.dtype.kind != "f":
         raise DataError(f"{path}: positions of shape {positions.shape} for {len(numbers)} atoms")
     cells, pbc = about.get("cells"), about.get("pbc", np.zeros(3, bool))
