@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from ase.build import molecule
 from pydantic import ValidationError
 from sampler_toys import Toy
-from test_sampler_spread import FOUR, ONE
+from test_sampler_spread import FOUR, ONE, shallow_nequix
 
 from alfw.config import CampaignConfig
 from alfw.core.errors import ConfigError, SamplingError
@@ -92,6 +93,16 @@ def test_the_bias_force_is_that_of_predict_times_tau(potential: Any) -> None:
         _, force, gradient = np.asarray(simulation.carry.memory)[living.walker]
         expected = 0.5 * force / gradient * gradient_of_sigma(potential, living.frame)
         assert push[part] == pytest.approx(expected, abs=2e-3) and np.abs(expected).max() > 0.05
+
+
+@pytest.mark.slow
+def test_a_shallow_nequix_pushes_along_its_own_uncertainty(tmp_path: Path) -> None:
+    potential, start = shallow_nequix(tmp_path), Frame.from_atoms(molecule("CH3CH2OH"))
+    no_limits = {"max_force_eV_per_A": 1e6, "min_distance_fraction": 0.0, "max_speed_A_per_fs": 1e3}
+    run = simulated(potential, 2, [start], walkers=1, dt_fs=1e-3, bias=AT_ONCE, limits=no_limits)
+    (frame,), (_, force, gradient) = [one.frame for one in run.living()], np.asarray(run.carry.memory)[0]
+    expected = 0.5 * force / gradient * gradient_of_sigma(potential, frame)
+    assert np.asarray(run.carry.bias)[:-1] == pytest.approx(expected, abs=2e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.5])

@@ -135,16 +135,21 @@ def test_types_hold_under_strict_promotion() -> None:
     assert len(pool.frames) == 1
 
 
-@pytest.mark.slow
-def test_a_shallow_nequix_drives_and_says_how_uncertain_it_is(tmp_path: Path) -> None:
+def shallow_nequix(folder: Path) -> Any:
+    """A small untrained network with K readouts."""
     model = NequixModel(members=1, heads=K, hidden_irreps="4x0e + 2x1o", n_layers=2, radial_mlp_size=8)
     E0 = {str(z): -1.0 * z for z in (1, 6, 8)}
     statistics = {"species": [1, 6, 8], "E0_eV": E0, "scale_eV": 1.0, "avg_n_neighbors": 9.0}
-    member = load(model.initialise(statistics, 0, tmp_path))
+    member = load(model.initialise(statistics, 0, folder))
     delta = np.random.default_rng(0).standard_normal((K // 2, 4))
-    path, network = tmp_path / "heads.nqx", program(member.spec).network(member.params)
+    path, network = folder / "heads.nqx", program(member.spec).network(member.params)
     save(path, member.spec, network, member.reference, np.concatenate([delta, -delta]) + 0.5)
-    potential = model.load([path])
+    return model.load([path])
+
+
+@pytest.mark.slow
+def test_a_shallow_nequix_drives_and_says_how_uncertain_it_is(tmp_path: Path) -> None:
+    potential = shallow_nequix(tmp_path)
     assert isinstance(potential, HasSpread)
     frame = Frame.from_atoms(molecule("CH3CH2OH"))
     said = potential.predict([frame])
