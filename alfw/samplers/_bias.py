@@ -11,8 +11,8 @@ class UncertaintyBias(BaseModel):
     """Uncertainty-biased dynamics: beside the force, the gradient of σ_E, the standard deviation of the energy.
 
     The bias energy is −τ·σ_E of the whole walker; τ follows running means of both forces, so that the bias force is a
-    given share of the force. Frames, forces and events are recorded without the bias, but they are no samples of the
-    ensemble: no audit labels are drawn from such a run.
+    given share of the force. Recorded forces, and the limit on them, are without the bias, and so is the pressure on a
+    cell; but the frames are samples of no ensemble: no audit labels are drawn from such a run.
 
     A shallow ensemble (model.heads) needs one more pass back through the network in each step; an ensemble of K
     networks has to ask them all in each step, which costs K times as much.
