@@ -47,6 +47,7 @@ def test_a_round_is_selected_once(store: Store, tmp_path: Path) -> None:
         "n_selected": 5,
         "n_audit": 2,
         "n_retry": 0,
+        "n_in_flight": 0,
         "n_known": 0,
         "n_not_labelable": 0,
     }
@@ -83,7 +84,7 @@ def test_frames_in_flight_are_neither_proposed_again_nor_their_twins(store: Stor
     SCRIPTS["pool"] = lambda starts: kept([*frames, *twins, *others])
     second = Stages(store, tmp_path, name="second", select={"max_frames": 12})
     result = second.select(1)
-    assert result["counts"]["n_known"] == 6
+    assert result["counts"]["n_known"] == result["counts"]["n_in_flight"] == 6
     assert {row["frame"] for row in second.candidates(1)} == {frame.id for frame in others}
 
 

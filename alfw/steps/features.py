@@ -87,7 +87,8 @@ def _elements(potential: object) -> frozenset[int] | None:
 
 def compact(z: Features, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
     """Features (A, D) as float16 where that rounds away little of the spread of any element, else as float32."""
-    half = np.clip(z, -65504, 65504).astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = z.astype(np.float16)
     for element in np.unique(numbers):
         block = z[numbers == element]
         finite = np.isfinite(block).all(1)

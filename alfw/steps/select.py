@@ -69,6 +69,7 @@ def _select(ctx: Context) -> Outcome:
         "n_selected": len(candidates),
         "n_audit": len(audit),
         "n_retry": len(again),
+        "n_in_flight": len(on_the_way),
         **{f"n_{reason}": number for reason, number in unfit.items()},
     }
     metrics = {
