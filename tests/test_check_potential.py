@@ -77,6 +77,13 @@ class AnyElement(Wrapped):
         return self.inner.predict(bare)
 
 
+class Lonely(Wrapped):
+    """A member that says something else when it is asked alone."""
+
+    def member(self, k: int) -> Wrapped:
+        return Wrapped(energies(lambda f: 1e-2))
+
+
 class Features(Wrapped):
     width = np.float32
 
@@ -155,6 +162,7 @@ PLANTED: dict[str, tuple[str, Any]] = {
     "sign of stress": ("stress = (1/V) dE/dε", lambda: Wrapped(each(lambda f, v: -v, "stress"))),
     "stress without 1/V": ("stress = (1/V) dE/dε", lambda: Wrapped(each(lambda f, v: 47 * v, "stress"))),
     "no end": ("molecules far apart", lambda: Wrapped(energies(far_pairs))),
+    "other when alone": ("members alone", Lonely),
     "any element": ("unknown element", AnyElement),
     "slabs": ("partly periodic frames", Slabs),
     "features turn": ("rotation", Features),
@@ -174,7 +182,8 @@ class Leaking(Wrapped):
 def test_a_potential_that_keeps_the_contract_passes() -> None:
     report = check_potential(Wrapped(), FRAMES)
     assert set(report.skipped) == {
-        *("features", "charges and their potentials", "atom energies for jax-md", "cheap spread")
+        *("features", "charges and their potentials", "atom energies for jax-md", "cheap spread"),
+        "members alone",
     }
 
 

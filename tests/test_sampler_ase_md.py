@@ -15,6 +15,7 @@ from alfw.core.errors import DataError, SamplingError, TrainingError
 from alfw.core.exploration import Exploration
 from alfw.core.frame import Frame
 from alfw.core.neighbours import closest_fraction
+from alfw.core.records import Prediction
 from alfw.models._ase_members import ASEPotential
 from alfw.samplers.ase_md import ASEMDSampler
 
@@ -79,6 +80,28 @@ def test_driver_is_chosen_by_the_seed_and_alone_moves_the_atoms() -> None:
         assert pool.counters["driver"] == seed % 2 and [f.id for f in pool.frames] == [
             f.id for f in alone.frames
         ]
+
+
+def test_the_driver_is_asked_alone_where_it_can_be() -> None:
+    class Counting(Springs):
+        asked: list[int] = []
+
+        def member(self, k: int) -> Springs:
+            alone = Counting(CALM, self.k[k])
+            return alone
+
+        def predict(self, frames: Sequence[Frame]) -> Prediction:
+            self.asked.append(self.members)
+            return super().predict(frames)
+
+    frames = md(
+        Counting(CALM, 30.0, 29.0), [CALM], seed=1, n_steps=40, keep_every=20, force_std_every=10
+    ).frames
+    assert Counting.asked == [2, *[*[1] * 9, 2] * 4]
+    whole = md(
+        Springs(CALM, 30.0, 29.0), [CALM], seed=1, n_steps=40, keep_every=20, force_std_every=10
+    ).frames
+    assert [frame.id for frame in frames] == [frame.id for frame in whole]
 
 
 def test_fixed_atoms_stay() -> None:

@@ -60,6 +60,15 @@ class HasFeatures(Protocol):
 
 
 @runtime_checkable
+class HasMembers(Potential, Protocol):
+    """A Potential whose members can be asked one by one, each for its own share of the cost."""
+
+    def member(self, k: int) -> Potential:
+        """Member `k` alone."""
+        ...
+
+
+@runtime_checkable
 class HasSpread(JaxPotential, Protocol):
     """A JaxPotential that knows how far its members are apart for hardly more than the cost of one."""
 

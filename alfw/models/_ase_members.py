@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +71,14 @@ class ASEPotential:
         self.members = len(options)
         self._remote = None if python is None else Worker(python, target, options, timeout_s)
         self._local = [] if python is not None else _made(target, options)
+        self._only: int | None = None
+
+    def member(self, k: int) -> ASEPotential:
+        """See `HasMembers`; the calculator is the same object, or in the same process."""
+        alone = copy(self)
+        alone.members, alone._only = 1, k
+        alone._local = self._local[k : k + 1]
+        return alone
 
     def predict(self, frames: Sequence[Frame]) -> Prediction:
         """What each member says of each frame.
@@ -90,7 +99,9 @@ class ASEPotential:
                     " label frames with it and retrain"
                 )
         systems = [as_system(frame) for frame in frames]
-        answers = self._remote.predict(systems) if self._remote else _computed(self._local, systems)
+        answers = (
+            self._remote.predict(systems, self._only) if self._remote else _computed(self._local, systems)
+        )
         energy = np.array([[a["energy"] for a in member] for member in answers], np.float64)
         forces: list[Float] = [
             np.array([member[i]["forces"] for member in answers]) for i in range(len(frames))
@@ -167,12 +178,15 @@ class Worker:
         self._setup = json.dumps({"target": target, "options": [dict(o) for o in options]})
         self._start()
 
-    def predict(self, systems: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
-        """Answers by member and frame, as `_external_worker.compute` gives them."""
+    def predict(
+        self, systems: Sequence[Mapping[str, Any]], only: int | None = None
+    ) -> list[list[dict[str, Any]]]:
+        """Answers by member (`only` one of them, or all) and frame, as `_external_worker.compute` gives them."""
         if self._process.poll() is not None:
             self._start()
         flat = {f"{i}.{key}": value for i, system in enumerate(systems) for key, value in system.items()}
-        answer = self._ask({"frames": np.array(len(systems)), **flat}, self.timeout_s)
+        asked = {} if only is None else {"only": np.array(only)}
+        answer = self._ask({"frames": np.array(len(systems)), **asked, **flat}, self.timeout_s)
         members = int(answer["members"])
         found: list[list[dict[str, Any]]] = [[{} for _ in systems] for _ in range(members)]
         for name, value in answer.items():

@@ -107,6 +107,8 @@ def words(error: BaseException) -> str:
 def answer_to(message: dict[str, Any], calculators: list[Any]) -> dict[str, Any]:
     """The answer to a batch of frames: ``member.frame.property``."""
     systems: list[dict[str, Any]] = [{} for _ in range(int(message.pop("frames")))]
+    only = message.pop("only", None)
+    calculators = calculators if only is None else [calculators[int(only)]]
     for name, value in message.items():
         i, key = name.split(".")
         systems[int(i)][key] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -103,6 +104,13 @@ class PhysNetPotential:
     def atom_energy_function(self) -> tuple[Callable[..., Any], Any]:
         """See `JaxPotential`."""
         return self._networks.atom_energies, self._params
+
+    def member(self, k: int) -> PhysNetPotential:
+        """See `HasMembers`."""
+        alone = copy(self)
+        alone._params = jax.tree.map(lambda leaf: leaf[k : k + 1], self._params)
+        alone.members = 1
+        return alone
 
     def predict(self, frames: Sequence[Frame]) -> Prediction:
         """What each member says of each molecule; `dipole`: of the model's `dipole_source`, about the centre of mass.

@@ -10,7 +10,7 @@ import numpy as np
 from alfw.core.errors import AlfwError, SamplingError
 from alfw.core.frame import Float, Frame
 from alfw.core.neighbours import closest_fraction
-from alfw.core.protocols import HasSpread, Potential
+from alfw.core.protocols import HasMembers, HasSpread, Potential
 from alfw.core.records import Prediction
 from alfw.core.uncertainty import frame_force_std
 from alfw.samplers._limits import MDLimits
@@ -66,19 +66,27 @@ class Surface:
     potential : Potential
     driver : int or None
         The member that drives; None = the mean of a shallow ensemble.
+    alone : Potential or None
+        This member, where it can be asked for less than all of them.
     stress : bool
         Whether it is needed.
     """
 
     potential: Potential
     driver: int | None
+    alone: Potential | None
     stress: bool
 
     @classmethod
     def of(cls, potential: Potential, seed: int, stress: bool) -> Surface:
         """The surface of a run."""
-        shallow = isinstance(potential, HasSpread)
-        return cls(potential, None if shallow else seed % potential.members, stress)
+        if isinstance(potential, HasSpread):
+            return cls(potential, None, None, stress)
+        driver = seed % potential.members
+        alone = (
+            potential.member(driver) if isinstance(potential, HasMembers) and potential.members > 1 else None
+        )
+        return cls(potential, driver, alone, stress)
 
     def ask(self, frames: Sequence[Frame], all_members: bool, first: bool) -> list[Said | None]:
         """What is said of each frame; None where the prediction fails, of single walkers and not in the `first` step.
@@ -91,42 +99,50 @@ class Surface:
             A stress is needed that the potential does not have.
         """
         try:
-            return self._said(frames, self.potential.predict(frames), all_members)
+            return self._said(frames, all_members)
         except AlfwError:
             if first:
                 raise
         answers: list[Said | None] = []
         for frame in frames:
             try:
-                answers += self._said([frame], self.potential.predict([frame]), all_members)
+                answers += self._said([frame], all_members)
             except AlfwError:
                 answers.append(None)
                 if len(answers) == len(frames) > 1 and not any(answers):
                     raise  # of all walkers at once: it is not for where they are
         return answers
 
-    def _said(self, frames: Sequence[Frame], said: Prediction, all_members: bool) -> list[Said | None]:
-        return [self._of_frame(frame, said, b, all_members) for b, frame in enumerate(frames)]
+    def _said(self, frames: Sequence[Frame], all_members: bool) -> list[Said | None]:
+        if self.alone is None or all_members:
+            said, driver = self.potential.predict(frames), self.driver
+        else:
+            said, driver = self.alone.predict(frames), 0
+        return [self._of_frame(frame, said, b, driver, all_members) for b, frame in enumerate(frames)]
 
-    def _of_frame(self, frame: Frame, said: Prediction, b: int, all_members: bool) -> Said:
+    def _of_frame(
+        self, frame: Frame, said: Prediction, b: int, driver: int | None, all_members: bool
+    ) -> Said:
         forces = said.forces[b]
-        force = forces.mean(0) if self.driver is None else forces[self.driver]
-        energy_std = float(said.energy[:, b].std()) / len(frame) if self.driver is None else 0.0
+        force = forces.mean(0) if driver is None else forces[driver]
+        energy_std = float(said.energy[:, b].std()) / len(frame) if driver is None else 0.0
         return Said(
             force=np.where(frame.free[:, None], force, 0.0),
             force_std=frame_force_std(forces, frame.free) if all_members and len(forces) > 1 else 0.0,
             energy_std=energy_std,
-            virial=self._virial(frame, said, b) if self.stress else 0.0,
+            virial=_virial(frame, said, b, driver) if self.stress else 0.0,
         )
 
-    def _virial(self, frame: Frame, said: Prediction, b: int) -> float:
-        stress = None if said.stress is None else said.stress[b]
-        if stress is None:
-            raise SamplingError(
-                f"sampler 'ase-md', ensemble 'npt': the potential says no stress of frame {frame.id[:12]}; use 'nvt'"
-            )
-        own = stress.mean(0) if self.driver is None else stress[self.driver]
-        return float(np.trace(own) * abs(np.linalg.det(frame.cell)))
+
+def _virial(frame: Frame, said: Prediction, b: int, driver: int | None) -> float:
+    """Trace of stress times volume, eV."""
+    stress = None if said.stress is None else said.stress[b]
+    if stress is None:
+        raise SamplingError(
+            f"sampler 'ase-md', ensemble 'npt': the potential says no stress of frame {frame.id[:12]}; use 'nvt'"
+        )
+    own = stress.mean(0) if driver is None else stress[driver]
+    return float(np.trace(own) * abs(np.linalg.det(frame.cell)))
 
 
 @dataclass(frozen=True)

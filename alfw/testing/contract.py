@@ -59,6 +59,7 @@ LAWS: Mapping[str, Callable[[Case], Iterator[str]]] = {
     "the same again": laws.repeatable,
     "batch = single": laws.batch_is_single,
     "order of the frames": laws.order,
+    "members alone": laws.members_alone,
     "permutation of the atoms": laws.permutation,
     "translation": laws.translation,
     "rotation": laws.rotation,

@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 
 from alfw.core.errors import AlfwError, TrainingError
 from alfw.core.frame import Float, Frame
-from alfw.core.protocols import HasElectrostatics, HasFeatures
+from alfw.core.protocols import HasElectrostatics, HasFeatures, HasMembers
 from alfw.core.records import Prediction
 from alfw.testing.case import TURN, Case, Skip, of_frame, off, reordered
 
@@ -96,6 +96,23 @@ def order(case: Case) -> Iterator[str]:
     """Results come in the order of the frames."""
     backwards = list(range(len(case.frames)))[::-1]
     yield from case.same([case.frames[i] for i in backwards], backwards)
+
+
+def members_alone(case: Case) -> Iterator[str]:
+    """A member asked alone says what it says among the others."""
+    if not isinstance(case.potential, HasMembers):
+        raise Skip("its members cannot be asked alone")
+    for k in range(case.potential.members):
+        alone = case.potential.member(k)
+        if alone.members != 1:
+            yield f"member {k} alone has {alone.members} members"
+            continue
+        said = alone.predict(case.frames)
+        for i, frame in enumerate(case.frames):
+            of, forces = f"{frame.formula}, member {k}", case.said.forces[i][k : k + 1]
+            energy = case.said.energy[k : k + 1, i]
+            yield from off(f"energy of {of}", said.energy[:, i], energy, case.energy_allowed(i), "eV")
+            yield from off(f"forces on {of}", said.forces[i], forces, case.force_allowed(i), "eV/Å")
 
 
 def permutation(case: Case) -> Iterator[str]:
