@@ -70,7 +70,8 @@ def planted(n: int, limit: float, seed: int) -> tuple[np.ndarray, np.ndarray, np
     return x, twins, originals
 
 
-def test_planted_rows_are_found_among_many_and_nothing_else() -> None:
+def test_planted_rows_are_found_among_many_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_near, "EXACT_ROWS", 1000)
     x, twins, originals = planted(20_000, 0.05, 0)
     owner = owners(x, 0.05)
     found = np.flatnonzero(owner >= 0)
@@ -100,10 +101,24 @@ def test_joining_and_comparing_all_agree(monkeypatch: pytest.MonkeyPatch) -> Non
     assert differ.tolist() == sorted(unwanted)
 
 
-def test_a_table_of_one_row_repeated() -> None:
+@pytest.mark.parametrize("exact", [10, 10_000])
+def test_a_table_of_one_row_repeated(exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_near, "EXACT_ROWS", exact)
     x = np.ones((5000, 8), np.float32)
     owner = owners(x, 0.05)
     assert (owner == -1).sum() == 1 and owner.max() == np.flatnonzero(owner == -1)[0]
+
+
+def test_rows_closer_than_the_limit_allows_to_tell_apart_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = (3 + 0.03 * rng.normal(size=(3000, 96))).astype(
+        np.float32
+    )  # most columns differ by less than the limit
+    x[2700:] = x[:300] + rng.uniform(-0.01, 0.01, (300, 96))
+    by_all = owners(x, 0.05)
+    assert (by_all[2700:] == np.arange(300)).all()
+    monkeypatch.setattr(_near, "EXACT_ROWS", 10)
+    assert (owners(x, 0.05)[2700:] == np.arange(300)).mean() > 0.99
 
 
 def test_large_rankings_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:

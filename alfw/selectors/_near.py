@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from alfw.core.frame import Bool, Int
 
-EXACT_ROWS = 1500  # up to so many, every row is compared with every row
-CELL = 8.0  # width of a cell, in units of the limit
-# Columns of a pair differ evenly between −limit and +limit: so likely one projection leaves it in one cell, namely
-# 1 − E|Δ| / CELL with E|Δ| = sqrt(2/π) · limit / sqrt(3).
-TOGETHER = 1 - np.sqrt(2 / np.pi) / np.sqrt(3) / CELL
+EXACT_ROWS = 20_000  # up to so many, each is compared with all rows kept
+WIDTHS = (8.0, 4.0, 2.0, 1.0)  # of a cell, in units of the limit: the first one that separates the rows
+# Columns of a pair differ evenly between −limit and +limit: so likely one projection leaves it in one cell of the first
+# width w, namely 1 − E|Δ| / w with E|Δ| = sqrt(2/π) · limit / sqrt(3). With narrower cells, pairs that differ by less.
+TOGETHER = 1 - np.sqrt(2 / np.pi) / np.sqrt(3) / WIDTHS[0]
 MISSED = 1e-4  # ... and so likely, at most, that such a pair is never in one cell
-CROWD = 4.0  # rows of one cell, on average: more projections until there are fewer
+CROWD = 8.0  # others in the cell of a row, on average: more projections until there are fewer
 MOST_PROJECTIONS = 16
-FOLLOWERS = 8  # each row is compared with so many others of its cell, and with the first
-PREVIEW = 3  # columns compared first, one after the other: those that vary most
+FOLLOWERS = 16  # each row is compared with so many others of its cell, and with the first
+PREVIEW = 4  # columns compared first, one after the other: those that vary most
 SAMPLE = 20_000
 CHUNK = 16384  # rows looked at together, to stay in the processor's cache
 FACTOR = 6364136223846793005  # of the hash, doi:10.1090/S0025-5718-99-00996-5
@@ -40,8 +40,9 @@ Same = Callable[[int, int], bool]
 def owners(x: Table, limit: float, fixed: int = 0, same: Same | None = None) -> Int:
     """(N,) int64: which earlier row each row repeats, −1 = none; a row that is repeated repeats none itself.
 
-    Every match is verified, so no row is said to repeat one that it does not. Up to `EXACT_ROWS` rows no repetition
-    is missed; beyond, about one in 10,000 of those that differ as much as they may.
+    Every match is verified, so no row is said to repeat one that it does not. Up to `EXACT_ROWS` rows that are asked
+    about, no repetition is missed; beyond, about one in 10,000 of those that differ as much as they may, or, where rows
+    lie so close that most differ by little more than the limit, of those that differ by less.
 
     Parameters
     ----------
@@ -54,17 +55,18 @@ def owners(x: Table, limit: float, fixed: int = 0, same: Same | None = None) -> 
         Whether row i repeats row j indeed, asked once their columns say so.
     """
     owner = np.full(len(x), -1, np.int64)
-    if len(x) <= EXACT_ROWS:
-        _compare_all(x, limit, fixed, same, owner)
+    preview = np.argsort(-x[:: len(x) // SAMPLE + 1].var(0))[:PREVIEW] if len(x) else np.zeros(0, np.int64)
+    columns = np.ascontiguousarray(x[:, preview].T)
+    if len(x) - fixed <= EXACT_ROWS:
+        _compare_all(x, columns, limit, fixed, same, owner)
         return owner
     random = np.random.default_rng(0)  # what is found must not depend on anything else
-    preview = np.ascontiguousarray(x[:, np.argsort(-x[:: len(x) // SAMPLE + 1].var(0))[:PREVIEW]].T)
-    projections = _projections(x, limit)
+    width, projections = _grid(x, limit)
     rounds = int(np.ceil(np.log(MISSED) / np.log1p(-(TOGETHER**projections))))
     for _ in range(rounds):
         rows = np.flatnonzero(owner < 0)
-        keys = _cells(x, rows, projections, CELL * limit, random)
-        i, j = _pairs(x, preview, rows, keys, limit)
+        keys = _cells(x, rows, projections, width, random)
+        i, j = _pairs(x, columns, rows, keys, limit)
         wanted = j >= fixed
         i, j = _agreed(i[wanted], j[wanted], same)
         _assign(i, j, owner)
@@ -72,32 +74,38 @@ def owners(x: Table, limit: float, fixed: int = 0, same: Same | None = None) -> 
     return owner
 
 
-def _compare_all(x: Table, limit: float, fixed: int, same: Same | None, owner: Int) -> None:
-    kept, rows, n = np.empty_like(x), np.empty(len(x), np.int64), 0
-    for row in range(len(x)):
-        if row >= fixed:
-            near = rows[:n][(np.abs(kept[:n] - x[row]) < limit).all(1)]
-            twin = next((int(i) for i in near if same is None or same(int(i), row)), None)
-            if twin is not None:
-                owner[row] = twin
-                continue
-        kept[n], rows[n] = x[row], row
-        n += 1
+def _compare_all(x: Table, columns: Table, limit: float, fixed: int, same: Same | None, owner: Int) -> None:
+    """The same for few rows, each compared with all that are kept, column by column first."""
+    rows = np.arange(len(x))  # those kept lie at the front
+    kept, n = columns.copy(), fixed
+    for row in range(fixed, len(x)):
+        near = np.flatnonzero(np.abs(kept[0, :n] - columns[0, row]) < limit)
+        for of_kept, value in zip(kept[1:], columns[1:, row], strict=True):
+            near = near[np.abs(of_kept[near] - value) < limit]
+        near = rows[near]
+        near = near[(np.abs(x[near] - x[row]) < limit).all(1)]
+        twin = next((int(i) for i in near if same is None or same(int(i), row)), None)
+        if twin is not None:
+            owner[row] = twin
+        else:
+            kept[:, n], rows[n] = columns[:, row], row
+            n += 1
 
 
-def _projections(x: Table, limit: float) -> int:
-    """So many random projections separate the rows into cells that are not crowded."""
+def _grid(x: Table, limit: float) -> tuple[float, int]:
+    """Width of the cells, and so many random projections that they are not crowded."""
     random = np.random.default_rng(1)
     sample = x[random.choice(len(x), min(SAMPLE, len(x)), replace=False)]
-    cells = np.zeros(len(sample), np.int64)
-    for number in range(1, MOST_PROJECTIONS):
-        rows = np.arange(len(sample))
-        cells = cells * 31 + _cells(sample, rows, 1, CELL * limit, random)
-        _, counts = np.unique(cells, return_counts=True)
-        pairs = float((counts * (counts - 1.0)).sum()) / (len(sample) * (len(sample) - 1.0))
-        if number >= 4 and pairs * len(x) <= CROWD:
-            return number
-    return MOST_PROJECTIONS
+    rows = np.arange(len(sample))
+    for width in WIDTHS:
+        keys = np.zeros(len(sample), np.int64)
+        for number in range(1, MOST_PROJECTIONS + 1):
+            keys = keys * FACTOR + _cells(sample, rows, 1, width * limit, random)
+            _, counts = np.unique(keys, return_counts=True)
+            others = float((counts * (counts - 1.0)).sum()) / len(sample) * len(x) / len(sample)
+            if number >= 4 and others <= CROWD:
+                return width * limit, number
+    return WIDTHS[0] * limit, MOST_PROJECTIONS  # rows that are nearly all the same
 
 
 def _cells(x: Table, rows: Int, projections: int, width: float, random: np.random.Generator) -> Int:
@@ -116,13 +124,13 @@ def _cells(x: Table, rows: Int, projections: int, width: float, random: np.rando
     return keys
 
 
-def _pairs(x: Table, preview: Table, rows: Int, keys: Int, limit: float) -> tuple[Int, Int]:
-    """Pairs i < j of rows of one cell whose columns all differ by less than the limit; `preview`: some columns."""
+def _pairs(x: Table, columns: Table, rows: Int, keys: Int, limit: float) -> tuple[Int, Int]:
+    """Pairs i < j of rows of one cell whose columns all differ by less than the limit; `columns`: some of x."""
     order = np.argsort(keys)
     rows, keys = rows[order], keys[order]
     new = np.concatenate([[True], keys[1:] != keys[:-1]])
     leader = np.flatnonzero(new)[np.cumsum(new) - 1]
-    seen = [column[rows] for column in preview]
+    seen = [column[rows] for column in columns]
     ones, others = [], []
     here = np.arange(len(rows))
     for lag in range(FOLLOWERS + 1):  # 0: the first of the cell
