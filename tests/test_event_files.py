@@ -20,6 +20,7 @@ from alfw.core.frame import Frame
 from alfw.core.records import Resources
 from alfw.io.event_files import UNITS, read_event
 from alfw.io.frames import read_frames
+from alfw.io.multi_copy import self_contained
 from alfw.io.velocity_units import AmbiguousUnitError
 from alfw.samplers.files import FilesSampler
 from alfw.samplers.jaxmd import JaxMDSampler
@@ -244,7 +245,9 @@ def test_damaged_files_and_bare_pickles_are_refused(tmp_path: Path) -> None:
             read_event(tmp_path / f"{name}.npz")
 
 
-def test_they_are_frames_for_everything_that_reads_frames(tmp_path: Path) -> None:
+def test_they_are_frames_for_everything_that_reads_frames(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     bad = CALM.moved(CALM.positions * 3)
     saved(tmp_path, event("force", bad), event("high_force", walker=4))
     older_file(tmp_path / "active_learning" / "x.npz", velocities=np.full((3, 3), 3.0))  # of no matter here
@@ -264,4 +267,11 @@ def test_they_are_frames_for_everything_that_reads_frames(tmp_path: Path) -> Non
     sampler = FilesSampler(paths=(str(tmp_path), str(tmp_path / "active_learning")))
     frames = sampler.run(None, [], 0, tmp_path, Resources()).frames
     assert len(frames) == 2 + 1 + 7 + 4 and [frame.id for frame in frames].count(CALM.id) == 2
-    assert len({item.trajectory for item in read_frames(tmp_path / "multi_copy_traj_2x.npz")}) == 2
+    copies = read_frames(tmp_path / "multi_copy_traj_2x.npz")
+    assert len({item.trajectory for item in copies}) == 2
+    (tmp_path / "worker").mkdir()  # where the other file is not
+    alone = tmp_path / "worker" / "0000_multi_copy_traj_2x.npz"
+    alone.write_bytes(self_contained(tmp_path / "multi_copy_traj_2x.npz"))
+    assert [item.frame.id for item in read_frames(alone)] == [item.frame.id for item in copies]
+    assert self_contained(tmp_path / "trajectory.npz") is None and self_contained(alone) is None
+    assert "2 rows of copy 0 hold no frame and are left out" in caplog.text

@@ -71,7 +71,7 @@ def is_md_file(path: Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as file:
             keys = set(file.files)
-            return {"trajectory", "times", "atomic_numbers"} <= keys or keys in ({"positions"}, WHOLE)
+            return {"trajectory", "times", "atomic_numbers"} <= keys or {"positions"} <= keys <= WHOLE
     except (OSError, ValueError, zipfile.BadZipFile):
         return False  # who reads it says what is wrong
 
