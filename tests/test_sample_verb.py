@@ -191,7 +191,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     return Shell(folder)
 
 
-RATTLE = ("--sampler", "rattle", "--set", "std_A=0.05", "--set", "frames=5")
 MD = ("--set", "temperatures_K=[100]", "--set", "walkers=2", "--set", "n_steps=20", "--set", "keep_every=5")
 
 
@@ -225,6 +224,15 @@ def test_wrong_options_are_refused_in_one_line(shell, words, said):
     typed = shell.here("sample", "models", "--structures", "water_0.xyz", *words, "-o", "bad", code=1)
     assert said in typed.line
     assert not (shell.folder / "bad").exists()
+
+
+def test_frames_without_dynamics_are_a_pool(shell):
+    rattle = ("--sampler", "rattle", "--set", "count=6", "--set", "std_A=[0.05]")
+    words = ("sample", "models", "--structures", "water_0.xyz", "water_1.xyz", *rattle, "-o")
+    report = shell.json(*words, "shaken")
+    assert report["n_frames"] == 6 and report["files"] == ["pool.extxyz", "summary.json"]
+    assert len(read_frames(shell.folder / "shaken" / "pool.extxyz")) == 6
+    assert "has no time: --sampler jaxmd has" in shell.here(*words, "again", "--ir", code=1).line
 
 
 def test_folders_of_others_are_left_alone(shell):

@@ -40,7 +40,7 @@ def sample(
     structures: Structures,
     folder: Folder,
     sampler: Annotated[
-        str, typer.Option(help="jaxmd, or another sampler: see alfw's docs.", metavar="KIND")
+        str, typer.Option(help="jaxmd, ase-md, rattle, strain, normal-modes, random …", metavar="KIND")
     ] = "jaxmd",
     set_: Settings = None,
     seed: Annotated[int, typer.Option(help="Of all random numbers; seed modulo members drives MD.")] = 0,
@@ -71,9 +71,13 @@ def sample(
     from alfw.steps.sample_run import from_files, make_sampler
 
     check_folder(folder, force)
+    options = plugin_options(sampler, set_ or [])
+    if ir and sampler in ("jaxmd", "ase-md") and "ensemble" not in options:
+        options["ensemble"] = "nve"
+        output.say("--ir: at constant energy (ensemble=nve), as a thermostat widens bands")
     run = from_files(
         models,
-        make_sampler(plugin_options(sampler, set_ or [])),
+        make_sampler(options),
         structures,
         charge,
         multiplicity,

@@ -52,7 +52,9 @@ class Infrared:
         """
         formulas = sorted({frame.formula for frame in starts})
         if any(frame.periodic for frame in starts):
-            raise ConfigError(f"{flag}: a periodic frame has no dipole moment: give a molecule, or leave it out")
+            raise ConfigError(
+                f"{flag}: a periodic frame has no dipole moment: give a molecule, or leave it out"
+            )
         if len(formulas) > 1:
             raise ConfigError(f"{flag}: one molecule at a time, not {', '.join(formulas[:5])}")
         if not knows_dipoles(potential, starts[0]):
@@ -63,11 +65,8 @@ class Infrared:
 
     def spectra(self, tracks: Sequence[Track], interval_fs: float) -> dict[str, Spectrum]:
         """One by name of the dipole moment: "physnet", "dcmnet", or "dipole"; nothing of a run that ended at once."""
-        longest = max(map(len, tracks), default=0)
-        if longest < FEWEST:
-            return {}
-        long = [track for track in tracks if len(track) >= longest / 2]  # short ones would cost resolution
-        kelvin, names = mean_temperature(long), list(long[0].dipoles)
+        long = long_enough(tracks)
+        kelvin, names = mean_temperature(long), list(long[0].dipoles) if long else []
         return {
             name.removeprefix("dipoles_").replace("dipoles", "dipole"): infrared(
                 [track.dipoles[name] for track in long],
@@ -111,6 +110,12 @@ class Infrared:
                 f" {found.resolution_per_cm / self.resolution_per_cm:.1f} times as many steps"
             )
         return lines
+
+
+def long_enough(tracks: Sequence[Track]) -> list[Track]:
+    """Those at least half as long as the longest, as short ones would cost resolution; none where all are short."""
+    longest = max(map(len, tracks), default=0)
+    return [track for track in tracks if len(track) >= max(longest / 2, FEWEST)]
 
 
 def save_spectra(

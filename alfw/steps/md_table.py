@@ -10,7 +10,8 @@ from typing import Any
 def lines(folder: Path, summary: Mapping[str, Any]) -> Iterator[str]:
     """What a run found: stability, energies, spectrum, and where it all is."""
     if "n_explosions" not in summary:
-        yield f"{folder}: {summary['n_frames']} frames"
+        counted = ", ".join(f"{key} {value:g}" for key, value in summary["counters"].items())
+        yield f"{folder}: {summary['n_frames']} frames{f' ({counted})' if counted else ''}"
         return
     walkers = "1 walker" if summary["n_walkers"] == 1 else f"{summary['n_walkers']} walkers"
     yield f"{folder}: {walkers}, {1000 * summary['simulated_ns']:.4g} ps, {summary['n_frames']} frames"

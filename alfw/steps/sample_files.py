@@ -30,7 +30,7 @@ from alfw.io.shards import pack
 from alfw.io.trajectory_npz import Track, write_trajectory
 from alfw.steps.events import save_events
 from alfw.steps.md_report import energy_drift, mean_temperature, stability
-from alfw.steps.md_spectrum import NAME, save_spectra
+from alfw.steps.md_spectrum import NAME, long_enough, save_spectra
 from alfw.steps.md_tracks import Dynamics, tracks
 from alfw.steps.sample_run import Run
 
@@ -128,7 +128,7 @@ def write_results(run: Run, found: Explored, folder: Path) -> None:
     if run.save_events:
         save_events(run.events or folder / EVENTS, found.seen.events, run.potential, about_events(run))
     if found.spectra and run.infrared is not None:
-        kelvin = mean_temperature(found.tracks)
+        kelvin = mean_temperature(long_enough(found.tracks))
         found.summary["infrared"] = as_json(save_spectra(folder, found.spectra, run.infrared, kelvin))
     found.summary["notes"] = run.warnings(next(iter(found.spectra.values()), None))
     if run.infrared is not None and not found.spectra:
