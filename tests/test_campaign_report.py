@@ -101,9 +101,9 @@ def test_the_page_argues_the_end_in_numbers(store, tmp_path):
     assert "&lt;odd&gt; &amp; high" in page and "<odd>" not in page
     assert page.count("data:image/png;base64,") == 4
     assert report["rejected"] == {"duplicate": 7, "known": 3}
-    assert rows["thermal"][1:4] == ["20", "9", "0.45 *"], "a region outside the law is marked"
+    assert rows["thermal"][1:4] == ["20", "9", "0.45 too narrow"], "a region outside the law is marked"
     checked = [row for row in cells.rows if row[:2] == ["4", "2.30"]]
-    assert checked[0][3:6] == ["20", "9", "0.45"]
+    assert checked[0][3:6] == ["20", "9", "0.45 too narrow"]
 
 
 def test_markdown_and_json_say_the_same(store, tmp_path):

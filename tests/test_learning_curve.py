@@ -34,6 +34,10 @@ def test_planted_laws_are_found(b: float, share: float, more: int) -> None:
     # a pure power law lies on the edge of what is thought possible
     assert 0.98 * gain.low <= 100 * (1 - after / 0.04) <= 1.02 * gain.high
     assert gain.low <= gain.percent <= gain.high
+    low, middle, high = curve.interval_b()
+    assert low <= middle <= high and low - 0.03 <= b <= high + 0.03
+    low, middle, high = curve.interval_c()
+    assert low <= middle <= high and low - 0.002 <= 0.04 * share <= high + 0.002
 
 
 @pytest.mark.parametrize(("rounds", "noise"), [(3, 0.05), (5, 0.05), (8, 0.05), (5, 0.02), (8, 0.1)])

@@ -145,6 +145,14 @@ class LearningCurve:
         low, middle, high = _quantiles((1 - r) * (1 - factor**-b), self._probability, level)
         return Gain(labels, 100 * middle, 100 * low, 100 * high, level)
 
+    def interval_b(self, level: float = LEVEL) -> tuple[float, float, float]:
+        """Lower end, median and upper end of the exponent."""
+        return _quantiles(_grid()[0], self._probability, level)
+
+    def interval_c(self, level: float = LEVEL) -> tuple[float, float, float]:
+        """The same of what no number of labels takes away."""
+        return _quantiles(_grid()[1] * np.exp(self._centre), self._probability, level)
+
     def band(self, labels: Sequence[float] | Float, level: float = LEVEL) -> Float:
         """(3, len(labels)): lower end, median and upper end of the law itself at these numbers of labels."""
         rng = np.random.default_rng(0)  # the same picture each time
@@ -161,7 +169,7 @@ class LearningCurve:
         return cls(*(np.array(stored[key], float) for key in ("n_labels", "error", "weight")))
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON data: the points, and a, b, c of the best curve."""
+        """JSON data: the points, a, b, c of the best curve, and [lower end, median, upper end] of b and c."""
         return {
             "n_labels": self.labels.astype(int).tolist(),
             "error": self.error.tolist(),
@@ -169,6 +177,8 @@ class LearningCurve:
             "a": self.a,
             "b": self.b,
             "c": self.c,
+            "interval_b": list(self.interval_b()),
+            "interval_c": list(self.interval_c()),
             "relative_noise": self.noise,
         }
 

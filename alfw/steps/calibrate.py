@@ -131,6 +131,12 @@ def calibration(ctx: Context, new: Sequence[FrameError], members: int) -> dict[s
     return dict(as_json(found))
 
 
+def _note(lacking: int, checked: Mapping[str, Any] | None, promised: float) -> str | None:
+    if lacking > 0:
+        return f"too few audit labels for {promised:.0%}: {lacking} more are needed"
+    return None if checked else "nothing to check: no factor before, or no force that does not vanish"
+
+
 def _counted(errors: Sequence[FrameError]) -> list[FrameError]:
     """Those whose forces do not vanish by symmetry."""
     kept = not_vanishing(_column(errors, "error"), _column(errors, "force_std"))
