@@ -23,7 +23,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from machine import describe_machine
-from selection_data import LABELLED, acetones, features_of, frames_with_copies, pool_of, rows_with_copies
+from selection_data import (
+    ATOMS,
+    LABELLED,
+    acetones,
+    features_of,
+    frames_with_copies,
+    pool_of,
+    rows_with_copies,
+)
 
 from alfw.core.exploration import Pool
 from alfw.core.scaling import ElementScale
@@ -91,9 +99,9 @@ def two_stages_loss(scale: float) -> dict[str, Any]:
         return [choice.index for choice in chosen]
 
     arms = {
-        "exact": picks(pool, n),
-        "two stages, 10 parts": picks(pool, n // 10),
-        "exact on a random tenth": [int(tenth[i]) for i in picks(in_tenth, n)],
+        "exact": picks(pool, n * ATOMS),
+        "two stages, 10 parts": picks(pool, n * ATOMS // 10),
+        "exact on a random tenth": [int(tenth[i]) for i in picks(in_tenth, n * ATOMS)],
         "random": np.random.default_rng(5).choice(n, PICKS, replace=False).tolist(),
     }
     result: dict[str, Any] = {}
@@ -109,13 +117,13 @@ def two_stages_loss(scale: float) -> dict[str, Any]:
 
 
 def two_stages(scale: float) -> dict[str, Any]:
-    """100 picks from 1e6 frames in parts of at most 200,000; features lie in memory as float16."""
+    """100 picks from 1e6 frames in parts of 200,000; features lie in memory as float16."""
     n = int(1_000_000 * scale)
     features_s, _, z = timed(lambda: features_of(n, 2, True, np.float16))
     frames = acetones(1, 3) * n  # one geometry: a million Frames would take 2 GB that are not the selector's
     pool = pool_of(frames, z)
     before = memory_GB()
-    selector = EnvironmentsSelector(dedup=Dedup(min_distance_A=0), exact_up_to=int(200_000 * scale))
+    selector = EnvironmentsSelector(dedup=Dedup(min_distance_A=0), exact_up_to=int(2_000_000 * scale))
     seconds, cpu, selection = timed(lambda: selector.select(pool, PICKS, 0))
     return {
         "frames": n,

@@ -177,7 +177,7 @@ def test_two_stages_lose_little() -> None:
     common, rare = rattled("CH3CH2OH", 300, 0.05, 0), rattled("CH3CH2OH", 4, 0.25, 1)
     pool = pool_of(common[:150] + rare + common[150:], labelled=rattled("CH3CH2OH", 3, 0.05, 2))
     exact = indices(selector("environments", **OPEN).select(pool, 12, 0))
-    staged = indices(selector("environments", **OPEN, exact_up_to=80).select(pool, 12, 0))
+    staged = indices(selector("environments", **OPEN, exact_up_to=9 * 80).select(pool, 12, 0))
     assert {150, 151, 152, 153} <= set(exact) & set(staged)  # what is rare is found by its part
     z, numbers = descriptors(pool.frames, [1, 6, 8]), [f.numbers for f in pool.frames]
     scale = ElementScale.fit_frames(z, numbers, by_column=True)
@@ -187,7 +187,7 @@ def test_two_stages_lose_little() -> None:
         coverage.cover(picks)
         radius[name] = coverage.gain().max()
     assert radius["staged"] < 1.1 * radius["exact"]
-    everything = selector("environments", **OPEN, exact_up_to=304).select(pool, 12, 0)
+    everything = selector("environments", **OPEN, exact_up_to=9 * 304).select(pool, 12, 0)
     assert indices(everything) == exact
 
 

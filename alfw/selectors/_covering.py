@@ -25,14 +25,14 @@ def cover_greedily(chooser: Chooser, most: int, weight: Float | None = None) -> 
     ----------
     chooser : Chooser
     most : int
-        With more candidates than this, each of several parts of them (every p-th frame) first chooses by itself as
-        many as are wanted; the choice is then made among those alone.
+        With more environments than this, each of several parts of the candidates (every p-th frame) first chooses by
+        itself as many as are wanted; the choice is then made among those alone.
     weight : (G,) float64, optional
         Of each candidate.
     """
     around = environments(chooser.pool, chooser.rows)
     weight = np.ones(len(chooser.rows)) if weight is None else weight
-    n_parts = -(-len(chooser.rows) // most)
+    n_parts = min(-(-sum(len(n) for n in around.numbers) // most), len(chooser.rows))
     if n_parts == 1:
         _choose(chooser, around, np.arange(len(chooser.rows)), weight)
         return

@@ -27,9 +27,9 @@ class EnvironmentsSelector(BaseModel):
     weight : {None, "force-std"}
         "force-std": the distance is multiplied with the frame's force_std, which needs two members or more.
     exact_up_to : int
-        Of a pool with more frames, each of several parts (every p-th frame) first picks by itself as many frames as
-        are wanted; the final picks are made among those. It saves memory; what it loses is in docs/science.md. The
-        picks do then depend on the limit.
+        Of a pool with more atoms, each of several parts (every p-th frame) first picks by itself as many frames as are
+        wanted; the final picks are made among those. It saves memory (the features of so many atoms are copied); what
+        it loses is in docs/science.md. The picks do then depend on the limit.
 
     Source
     ------
@@ -45,7 +45,7 @@ class EnvironmentsSelector(BaseModel):
     band_eV_per_A: Band = (None, 3.0)
     dedup: Dedup = Dedup()
     weight: Literal["force-std"] | None = None
-    exact_up_to: Annotated[int, Field(gt=0)] = 200_000
+    exact_up_to: Annotated[int, Field(gt=0)] = 2_000_000
 
     def spread_needs(self) -> dict[str, Literal["members", "heads"]]:
         """See `NeedsSpread`."""
