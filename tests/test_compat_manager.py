@@ -70,6 +70,7 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_document(desk: Desk) -> None:
     """Typed in a shell, which expands the pattern; the second run of a model has nothing to list."""
     typed = desk.bash(f"{MANAGER} --source ./md_*/active_learning --list")
