@@ -236,6 +236,7 @@ def in_own_process(case: str, scale: float) -> Any:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"{case}: {run.stderr}")
+    print(f"{case}: {run.stdout.strip()}", file=sys.stderr)
     return json.loads(run.stdout) | {"load_average": round(os.getloadavg()[0], 2)}
 
 

@@ -240,6 +240,18 @@ def test_features_of_the_model_are_used_where_there_are_any() -> None:
     assert len(selector("environments", **OPEN).select(without, 10, 0).chosen) == 10
 
 
+def test_features_may_be_one_array() -> None:
+    frames = rattled("H2O", 30, 0.05, 0)
+    z = np.random.default_rng(0).normal(size=(30, 3, 4)).astype(np.float16)
+    known = rattled("H2O", 2, 0.05, 1)
+    whole = pool_of(frames, labelled=known, features=z, labelled_features=z[:2] + 1)
+    parts = pool_of(
+        frames, labelled=known, features=list(z.astype(np.float32)), labelled_features=list(z[:2] + 1)
+    )
+    for kind in ("environments", "failures", "farthest", "lcmd", "maxdet"):
+        assert selector(kind).select(whole, 9, 0) == selector(kind).select(parts, 9, 0)
+
+
 def test_nothing_labelled_starts_from_the_most_usual_frame() -> None:
     frames = rattled("CH3CH2OH", 60, 0.1, 0) + [Frame.from_atoms(molecule("CH3CH2OH"))]
     for kind in ("environments", "farthest", "lcmd", "maxdet"):

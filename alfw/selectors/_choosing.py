@@ -139,7 +139,9 @@ def selected(
     """The frames that `choose` chooses among those that pass the filters, at most `limit`.
 
     Where everything is above the band, frames are taken at random instead: what the model says of them is worth
-    nothing.
+    nothing. To the counts of `candidates` come ``duplicate`` (of a labelled or chosen frame), ``over_budget`` and,
+    where features decide, ``nothing_new`` and ``not_finite``. Frames count as duplicates that were met before the
+    choice was complete; the others are not looked at.
     """
     found = candidates(pool, options.physical, options.band_eV_per_A)
     chooser = Chooser(pool, found.rows, options, limit)

@@ -66,7 +66,7 @@ def environments(pool: Pool, rows: Int) -> Environments:
     numbers, labelled_numbers = [f.numbers for f in frames], [f.numbers for f in labelled]
     if pool.features is not None and (pool.labelled_features is not None or not labelled):
         features = Rows(pool.features, rows)
-        of_labelled: list[Given] = list(pool.labelled_features or [])
+        of_labelled: list[Given] = [] if pool.labelled_features is None else list(pool.labelled_features)
         scale, by_column = pool.scale or ElementScale(), False
     else:
         geometric = _geometric(frames + labelled)
