@@ -117,7 +117,7 @@ class Chooser:
         budget, unaffordable = self.pool.budget_h, self.rejected.get("over_budget", 0)
         if unaffordable and budget is not None and budget <= 0:
             found.append("the budget is 0 CPU-hours: nothing is chosen")
-        elif unaffordable:
+        elif unaffordable and len(self.chosen) < self.limit:
             found.append(
                 f"the budget of {budget:.4g} CPU-hours is spent: {len(self.chosen)} labels are expected to cost "
                 f"{self.spent_h:.4g}, {unaffordable} frames cost more than was left"
@@ -126,10 +126,12 @@ class Chooser:
             found.append(
                 f"the budget of {budget:.4g} CPU-hours is not applied: what a label costs is not known yet"
             )
-        if len(self.rows) and self.rejected.get("duplicate", 0) == len(self.rows):
-            found.append("every candidate is a duplicate of a labelled frame: nothing is chosen")
-        if len(self.rows) and not self.chosen and self.rejected.get("nothing_new", 0) == len(self.rows):
-            found.append("no candidate shows an environment that is not labelled yet: nothing is chosen")
+        twins, known = (self.rejected.get(reason, 0) for reason in ("duplicate", "nothing_new"))
+        if twins + known and twins + known == len(self.rows):
+            found.append(
+                f"all candidates repeat what is labelled ({twins} duplicates, {known} without a new environment): "
+                "nothing is chosen"
+            )
         return found
 
 
