@@ -88,6 +88,14 @@ def test_frames_in_flight_are_neither_proposed_again_nor_their_twins(store: Stor
     assert {row["frame"] for row in second.candidates(1)} == {frame.id for frame in others}
 
 
+def test_a_pool_that_is_all_in_flight_says_so(store: Store, tmp_path: Path) -> None:
+    SCRIPTS["pool"] = lambda starts: kept(shaken(3, seed=2))
+    Stages(store, tmp_path, name="first").select(1)
+    result = Stages(store, tmp_path, name="second").select(1)
+    assert result["counts"]["n_selected"] == 0
+    assert "3 frames on their way to a label" in result["metrics"]["notes"][-1]
+
+
 @pytest.mark.parametrize("state", ["ended", "paused"])
 def test_who_may_never_label_holds_up_nobody(store: Store, tmp_path: Path, state: Any) -> None:
     SCRIPTS["pool"] = lambda starts: kept(shaken(6, seed=2))

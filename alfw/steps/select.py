@@ -74,7 +74,7 @@ def _select(ctx: Context) -> Outcome:
     }
     metrics = {
         "rejected": {key: int(value) for key, value in {**chosen.rejected, **unfit}.items() if value},
-        "notes": list(dict.fromkeys(chosen.notes)),
+        "notes": _notes(chosen, on_the_way),
         **_predicted_cost(cost, [*coming, *(pool.frames[i] for i in indices)]),
     }
     return Outcome(outputs, counts, metrics)
@@ -194,6 +194,16 @@ def _remarks(
         told = ", ".join(f"{reason} {number}" for reason, number in sorted(picked.rejected.items()))
         found.append("the selector chose nothing" + (f": {told}" if told else ""))
     return found
+
+
+def _notes(chosen: Selection, on_the_way: Sequence[Frame]) -> list[str]:
+    """The notes of a selection, each once."""
+    notes = list(dict.fromkeys(chosen.notes))
+    if on_the_way and not chosen.chosen:
+        notes.append(
+            f"{len(on_the_way)} frames on their way to a label, in other campaigns too, count as labelled"
+        )
+    return notes
 
 
 def _predicted_cost(cost: LabelCost | None, frames: Sequence[Frame]) -> dict[str, Any]:
