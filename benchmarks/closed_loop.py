@@ -67,7 +67,11 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 # In the loop trainings are shorter; the reported errors are of the full one.
-IN_LOOP: Mapping[str, Any] = {**SCRATCH, "heads": 8, "training": {"steps": 1000}}
+IN_LOOP: Mapping[str, Any] = {
+    **SCRATCH,
+    "heads": 8,
+    "training": {**SCRATCH["training"], "steps": 2000},
+}
 NO_LABEL_eV_PER_A = 300.0  # what the older system dropped
 
 
