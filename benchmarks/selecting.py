@@ -60,11 +60,11 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
     return round(time.perf_counter() - wall, 2), round(time.process_time() - cpu, 2), result
 
 
-def environments(scale: float, structure: bool) -> dict[str, Any]:
+def environments(scale: float, kind: str) -> dict[str, Any]:
     """100 picks from 1e5 frames: the whole selector (filters, scale, copies, picks, duplicates of picks)."""
     n = int(100_000 * scale)
-    features_s, _, z = timed(lambda: features_of(n, 2, structure))
-    pool = pool_of(acetones(n, 3), list(z))
+    features_s, _, z = timed(lambda: features_of(n, 2, kind))
+    pool = pool_of(acetones(n, 3), list(z), kind)
     before = memory_GB()
     seconds, cpu, selection = timed(lambda: EnvironmentsSelector().select(pool, PICKS, 0))
     goal = GOALS["environments"]
@@ -72,7 +72,7 @@ def environments(scale: float, structure: bool) -> dict[str, Any]:
         "frames": n,
         "labelled": LABELLED,
         "picks": len(selection.chosen),
-        "features": "clustered" if structure else "independent normal numbers",
+        "features": kind,
         "made_features_s": features_s,
         "seconds": seconds,
         "cpu_s": cpu,
@@ -83,16 +83,16 @@ def environments(scale: float, structure: bool) -> dict[str, Any]:
     }
 
 
-def two_stages_loss(scale: float) -> dict[str, Any]:
+def two_stages_loss(scale: float, kind: str) -> dict[str, Any]:
     """What two stages, a random tenth, and chance leave uncovered of 1e5 frames, against exact picks."""
     n = int(100_000 * scale)
-    z = list(features_of(n, 2, True))
+    z = list(features_of(n, 2, kind))
     frames = acetones(n, 3)
     numbers = [frames[0].numbers] * n
     element_scale = ElementScale.fit_frames(z, numbers)
-    pool = pool_of(frames, z)
+    pool = pool_of(frames, z, kind)
     tenth = np.random.default_rng(4).choice(n, n // 10, replace=False)
-    in_tenth = pool_of([frames[i] for i in tenth], [z[i] for i in tenth])
+    in_tenth = pool_of([frames[i] for i in tenth], [z[i] for i in tenth], kind)
 
     def picks(pool: Pool, most: int) -> list[int]:
         chosen = EnvironmentsSelector(exact_up_to=most).select(pool, PICKS, 0).chosen
@@ -119,9 +119,9 @@ def two_stages_loss(scale: float) -> dict[str, Any]:
 def two_stages(scale: float) -> dict[str, Any]:
     """100 picks from 1e6 frames in parts of 200,000; features lie in memory as float16."""
     n = int(1_000_000 * scale)
-    features_s, _, z = timed(lambda: features_of(n, 2, True, np.float16))
+    features_s, _, z = timed(lambda: features_of(n, 2, "clustered", np.float16))
     frames = acetones(1, 3) * n  # one geometry: a million Frames would take 2 GB that are not the selector's
-    pool = pool_of(frames, z)
+    pool = pool_of(frames, z, "clustered")
     before = memory_GB()
     selector = EnvironmentsSelector(dedup=Dedup(min_distance_A=0), exact_up_to=int(2_000_000 * scale))
     seconds, cpu, selection = timed(lambda: selector.select(pool, PICKS, 0))
@@ -215,9 +215,11 @@ def duplicate_frames(scale: float) -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[[float], dict[str, Any]]] = {
-    "environments": lambda scale: environments(scale, True),
-    "environments_without_structure": lambda scale: environments(scale, False),
-    "two_stages_loss": two_stages_loss,
+    "environments": lambda scale: environments(scale, "clustered"),
+    "environments_manifold": lambda scale: environments(scale, "manifold"),
+    "environments_independent": lambda scale: environments(scale, "independent"),
+    "two_stages_loss_clustered": lambda scale: two_stages_loss(scale, "clustered"),
+    "two_stages_loss_manifold": lambda scale: two_stages_loss(scale, "manifold"),
     "two_stages": two_stages,
     "farthest": farthest,
     "duplicates": duplicates,

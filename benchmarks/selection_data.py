@@ -16,25 +16,29 @@ ATOMS, FEATURES, LABELLED = 10, 128, 100
 RARE = 0.002  # of the frames: far from all others
 
 
-def features_of(n: int, seed: int, structure: bool, dtype: Any = np.float32) -> np.ndarray:
-    """(n, ATOMS, FEATURES): each atom's cloud has 12 directions around a centre of its own, rare frames 3 × as wide.
+def features_of(n: int, seed: int, kind: str, dtype: Any = np.float32) -> np.ndarray:
+    """(n, ATOMS, FEATURES) of this kind.
 
-    Without `structure`: independent normal numbers, the worst case, as no frame stands out.
+    "clustered": each atom's cloud has 12 directions around a centre of its own; in rare frames it is 3 × as wide.
+    "manifold": three motions, normally distributed, move all atoms; features are cosines of them.
+    "independent": independent normal numbers, so that no frame stands out.
     """
-    centres, wide = (
-        np.random.default_rng(0).standard_normal(shape, np.float32)
-        for shape in ((ATOMS, FEATURES), (ATOMS, 12, FEATURES))
-    )
+    fixed = np.random.default_rng(0)
+    centres = fixed.standard_normal((ATOMS, FEATURES), np.float32)
+    wide = fixed.standard_normal((ATOMS, 12, FEATURES), np.float32)
     random = np.random.default_rng(seed)
     z = np.empty((n, ATOMS, FEATURES), dtype)
+    part: np.ndarray
     for start in range(0, n, 5000):
         m = min(5000, n - start)
-        part: np.ndarray
-        if structure:
+        if kind == "clustered":
             width = np.where(random.random(m) < RARE, 0.9, 0.3).astype(np.float32)
             inside = random.standard_normal((ATOMS, m, 12), np.float32) * width[:, None]
             part = (inside @ wide).swapaxes(0, 1) + 2 * centres
             part += 0.05 * random.standard_normal(part.shape, np.float32)
+        elif kind == "manifold":
+            motions = random.standard_normal((m, 3), np.float32)
+            part = np.cos((0.5 * motions @ wide[:, :3]).swapaxes(0, 1) + 3 * centres)
         else:
             part = random.standard_normal((m, ATOMS, FEATURES), np.float32)
         z[start : start + m] = part
@@ -48,17 +52,16 @@ def acetones(n: int, seed: int) -> list[Frame]:
     return [Frame(atoms.numbers, atoms.positions + step) for step in noise]
 
 
-def pool_of(frames: list[Frame], z: Sequence[np.ndarray], labelled: bool = True) -> Pool:
+def pool_of(frames: list[Frame], z: Sequence[np.ndarray], kind: str) -> Pool:
     """A pool with features of its frames and of labelled ones."""
-    known = LABELLED if labelled else 0
     rng = np.random.default_rng(1)
     return Pool(
         frames,
         rng.uniform(0, 1, len(frames)),
         rng.uniform(1, 5, len(frames)),
-        acetones(known, 99),
+        acetones(LABELLED, 99),
         features=z,
-        labelled_features=list(features_of(known, 98, True)),
+        labelled_features=list(features_of(LABELLED, 98, kind)),
     )
 
 
