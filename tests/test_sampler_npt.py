@@ -169,6 +169,13 @@ def test_a_crystal_that_evaporates_is_stopped_by_its_growth_with_the_cells_of_th
     assert pool.life_fs == {0: event.time_fs}
 
 
+def test_a_pressure_that_no_crystal_withstands_stops_the_walker_and_does_not_hang() -> None:
+    pool = npt(pressure_GPa=1e5, n_steps=400).run(ARGON, [SOLID], 2, Path(), Resources())
+    (event,) = pool.events
+    assert event.reason in ("distance", "force") and 0 < event.step < 20
+    assert event.bad is not None and event.bad.cell[0, 0] < event.good.cell[0, 0] < SOLID.cell[0, 0]
+
+
 @pytest.mark.slow
 def test_types_hold_under_strict_promotion_and_numbers_compile_nothing() -> None:
     import jax

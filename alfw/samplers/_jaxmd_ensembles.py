@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax_md import simulate
 
@@ -17,6 +18,7 @@ from alfw.samplers._jaxmd_system import Atoms
 # What a program is compiled for; NVE is "langevin" without friction.
 Kind = Literal["langevin", "nose-hoover", "npt"]
 CHAIN = 3  # thermostats in the chain of a walker
+MAX_GROWTH = np.float32(0.2)  # of ln V in one step; only what explodes anyway, or implodes, would go further
 
 
 class Coupling(NamedTuple):
@@ -152,7 +154,7 @@ def _dilated(atoms: Atoms, coupling: Coupling, clock: Clock, now: Motion, virial
     noise = jax.vmap(_normal)(atoms.key[first][:, ::-1], clock.step)[:, 0]
     step = coupling.mobility * clock.dt
     growth = step * (pressure - coupling.pressure) + jnp.sqrt(2 * clock.kT * step / volume) * noise
-    factor = jnp.exp(growth / 3)
+    factor = jnp.exp(jnp.clip(growth, -MAX_GROWTH, MAX_GROWTH) / 3)
     of_atom = factor[atoms.walker][:, None]
     return now._replace(
         position=now.position * of_atom, momentum=now.momentum / of_atom, scale=now.scale * factor

@@ -18,7 +18,7 @@ from alfw.core.units import FS, EV_PER_A3_GPa
 from alfw.samplers import _jaxmd_loop as loop
 from alfw.samplers._jaxmd_bias import bias_numbers
 from alfw.samplers._jaxmd_edges import join_edges, walker_edges
-from alfw.samplers._jaxmd_ensembles import Coupling, Kind
+from alfw.samplers._jaxmd_ensembles import MAX_GROWTH, Coupling, Kind
 from alfw.samplers._jaxmd_events import stops_of
 from alfw.samplers._jaxmd_forces import surface_of
 from alfw.samplers._jaxmd_state import Settings, begun_again, start
@@ -144,10 +144,12 @@ class Simulation:
                 self.carry,
             )
             if bool(self.carry.stale):
-                # An atom that outruns the skin in one step needs a wider one; beyond that the speed limit stops it.
+                # An atom that outruns the skin in one step, or a cell that uses it up, needs a wider one; beyond that
+                # the speed limit stops the atom, and no cell shrinks faster.
                 wide = fresh and int(self.carry.step) == before
                 step_A = self.options.limits.max_speed_A_per_fs * self.options.dt_fs
-                self.rebuild(max(self.skin_A, 2.04 * step_A) if wide else self.skin_A)
+                enough = 2.2 * step_A + (np.exp(MAX_GROWTH / 3) - 1) * self.cutoff_A * (self.kind == "npt")
+                self.rebuild(max(self.skin_A, float(enough)) if wide else self.skin_A)
                 fresh = True
             elif not self._begin_again() and (int(self.carry.step) >= stop or not self.n_alive):
                 return
