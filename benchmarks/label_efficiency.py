@@ -80,7 +80,7 @@ TIERS = {
     "T1 fine-tuned 30": Tier("malonaldehyde", 30, 1, FINE_TUNED, tuned=True),
     "T1 fine-tuned 15": Tier("malonaldehyde", 15, 1, FINE_TUNED, tuned=True),
     "T2": Tier("malonaldehyde 300 K", 100, 20, SCRATCH),
-    "copper": Tier("copper", 60, 10, {**SMALL, "training": {"steps": 1600, "batch_size": 4}}),
+    "copper": Tier("copper", 60, 10, {**SMALL, "training": {**SCRATCH["training"], "steps": 1600}}),
     "alanine dipeptide": Tier("peptide", 60, 10, SMALL),
 }
 
