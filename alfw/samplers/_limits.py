@@ -20,8 +20,8 @@ class MDLimits(BaseModel):
         Largest `force_std` over the atoms; None = not looked at. Where it is not set, an ensemble of one is let pass.
         Of a shallow ensemble it costs about as much as of a deep one; `energy_std_eV_per_atom` costs next to nothing.
     energy_std_eV_per_atom : float or None
-        Standard deviation over the members of a walker's energy, per atom. Shallow ensembles only (model.heads), and any
-        ensemble in a biased run.
+        Standard deviation over the members of a walker's energy, per atom. Shallow ensembles only (model.heads), or
+        any in a biased run.
     min_distance_fraction : float
         Closest distance of two atoms over the sum of their covalent radii (`ase.data.covalent_radii`).
     max_growth_A : float
