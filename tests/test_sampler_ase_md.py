@@ -206,6 +206,34 @@ def test_a_prediction_that_fails_stops_its_walker_but_not_in_the_start() -> None
         )
 
 
+def test_cells_and_atoms_that_are_lost_stop_their_walker_in_words() -> None:
+    cell = Frame([18], [[0, 0, 0]], np.eye(3) * 5, [True] * 3)
+    options = {"ensemble": "npt", "tau_pressure_fs": 1.0, "compressibility_per_GPa": 1.0, "limits": FREE}
+    for pressure in (-50.0, 50.0):
+        (event,) = md(Gas(cell, 0.0), [cell], pressure_GPa=pressure, **options).events
+        assert event.reason == "growth" and event.bad is None and event.good.id == cell.id
+        assert (event.value > 10.0) == (pressure < 0)
+    (event,) = md(Free(1), [CALM], temperatures_K=[1e12], limits=FREE).events
+    assert (event.reason, event.step, event.bad is not None) == ("speed", 0, True)
+
+
+def test_the_mean_of_a_shallow_ensemble_drives_and_its_spread_is_known_in_every_step() -> None:
+    class Shallow(Springs):
+        def atom_energy_function(self) -> Any: ...
+
+        def atom_spread_function(self) -> Any: ...
+
+    start = CALM.moved(CALM.positions * 1.1)
+    pool = md(Shallow(CALM, 20.0, 40.0), [start], ensemble="nve")
+    alone = md(BOND, [start], ensemble="nve")
+    assert [f.id for f in pool.frames] == [f.id for f in alone.frames] and "driver" not in pool.counters
+    energies = Shallow(CALM, 20.0, 40.0).predict([start]).energy[:, 0]
+    assert pool.counters["max_energy_std_eV_per_atom"] >= energies.std() / 2 > 0
+    limits = {"energy_std_eV_per_atom": 0.99 * energies.std() / 2}
+    (event,) = md(Shallow(CALM, 20.0, 40.0), [start], ensemble="nve", limits=limits).events
+    assert (event.reason, event.step) == ("uncertain", 0) and event.value == pytest.approx(energies.std() / 2)
+
+
 def test_high_forces_are_reported_and_walkers_go_on() -> None:
     pool = md(BOND, [CALM], walkers=4, keep_every=2, high_force={"quantile": 0.99})
     high = [event for event in pool.events if event.reason == "high_force"]

@@ -99,7 +99,8 @@ class Ensemble:
 
     def twice_kinetic(self, momentum: Float) -> Float:
         """(R,) eV: twice the kinetic energy of each walker."""
-        return np.bincount(self.owner, (momentum**2 / self.mass).sum(1), len(self.slices))
+        twice = np.bincount(self.owner, (momentum**2 / self.mass).sum(1), len(self.slices))
+        return twice.astype(np.float64)
 
     def _friction(self, clock: Clock, now: Motion, noise: Sequence[np.random.Generator]) -> None:
         """Friction and noise of one step, exactly: the O of BAOAB."""

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alfw.core.exploration import Event
 from alfw.core.frame import Float, Frame
@@ -17,7 +18,8 @@ from alfw.samplers._jaxmd_system import Displacement, Walkers, frame_at, ring_ev
 from alfw.samplers._physical import Kept, extent, last_physical
 from alfw.samplers.ase_md import ASEMDSampler
 
-ABSURD = 10.0  # times the limit on the speed: a frame that nobody is asked about
+# Frames that nobody is asked about: faster than so many times the limit, cells so many times as long or short.
+ABSURD, MOST_SCALE = 10.0, 3.0
 
 
 class Simulation:
@@ -63,7 +65,7 @@ class Simulation:
         self.n_failed = 0
         self.stops: list[Event] = []
         self.lasted: dict[int, int] = {}
-        self._kept: list[tuple[Frame, int, int, float, float, Float]] = []
+        self._kept: list[tuple[Frame, int, int, float, float, NDArray[np.float32]]] = []
         self._begin(range(n))
 
     def _take(self, walkers: Walkers) -> None:
@@ -123,8 +125,23 @@ class Simulation:
 
     def _frames(self, moved: Float) -> dict[int, Frame]:
         """Where the walkers are that somebody can be asked about: not those that are out of all bounds."""
-        most = ABSURD * self.options.limits.max_speed_A_per_fs
-        return {w: self._frame(w) for w in self._living() if moved[w] <= most}
+        return {w: self._frame(w) for w in self._living() if self._lost(w, moved) is None}
+
+    def _lost(self, w: int, moved: Float) -> Verdict | None:
+        """Why nobody is asked about the walker in place w; None = it is where somebody can be."""
+        scale = self.now.scale[w]
+        if not (np.isfinite(moved[w]) and np.isfinite(scale)):
+            return Verdict("nan", float("nan"))
+        if moved[w] > ABSURD * self.options.limits.max_speed_A_per_fs:
+            return Verdict("speed", float(moved[w]))
+        if not 1 / MOST_SCALE <= scale <= MOST_SCALE:
+            return Verdict("growth", self._growth(w))
+        return None
+
+    def _growth(self, w: int) -> float:
+        """Å: by how much the longest edge of the cell has grown."""
+        lengths = np.linalg.norm(self.walkers.starts[w].cell, axis=1)
+        return float((self.now.scale[w] - 1) * lengths.max())
 
     def _frame(self, w: int) -> Frame:
         """The walker in place w as it is now."""
@@ -163,18 +180,12 @@ class Simulation:
         found: dict[int, Verdict | None] = {}
         speed = np.maximum(self._largest(self.now.momentum / self.ensemble.mass) * FS, moved)
         for w in self._living():
-            start = self.walkers.starts[w]
             if w in frames:
-                growth = (self.now.scale[w] - 1) * np.linalg.norm(start.cell, axis=1).max()
-                if not start.periodic:
-                    growth = extent(frames[w]) - self.extents[w]
-                found[w] = judged(self.options.limits, frames[w], answers[w], float(speed[w]), float(growth))
+                periodic = self.walkers.starts[w].periodic
+                growth = self._growth(w) if periodic else extent(frames[w]) - self.extents[w]
+                found[w] = judged(self.options.limits, frames[w], answers[w], float(speed[w]), growth)
             else:
-                found[w] = (
-                    Verdict("speed", float(moved[w]))
-                    if np.isfinite(moved[w])
-                    else Verdict("nan", float("nan"))
-                )
+                found[w] = self._lost(w, moved)
         return {w: verdict for w, verdict in found.items() if verdict is not None}
 
     def _stop(self, verdicts: Mapping[int, Verdict], frames: Mapping[int, Frame], before: Motion) -> None:

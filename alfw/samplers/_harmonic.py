@@ -44,7 +44,7 @@ class MeanCalculator(Calculator):
     ) -> None:
         """Compute energy and forces; ASE calls it."""
         super().calculate(atoms, properties, system_changes)
-        frame = self.start.moved(self.atoms.positions)
+        frame = self.start.moved(self.atoms.positions)  # type: ignore[union-attr]
         said = self.potential.predict([frame])
         self.results = {"energy": float(said.energy[:, 0].mean()), "forces": finite_mean(said, [frame])[0]}
 
@@ -95,7 +95,7 @@ class Vibrations:
     def per_cm(self) -> Float:
         """(m,) cm^−1: wavenumbers; negative = imaginary."""
         omega = np.sqrt(np.abs(self.curvature)) * FS  # rad/fs
-        return np.sign(self.curvature) * omega / (2 * np.pi * C_cm_PER_fs)
+        return np.asarray(np.sign(self.curvature) * omega / (2 * np.pi * C_cm_PER_fs))
 
     def widths(self, temperature_K: float, statistics: Statistics, least_per_cm: float) -> Float:
         """(m,) Å amu^½: standard deviations of the normal coordinates, of frequencies of `least_per_cm` at least.

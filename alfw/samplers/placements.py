@@ -159,7 +159,7 @@ class PlacementsSampler(BaseModel):
         """What is placed, in random order."""
         if self.composition is not None:
             atoms = [([atomic_numbers[symbol]], n) for symbol, n in self.composition.items()]
-            bodies = [Frame(number, np.zeros((1, 3))) for number, n in atoms for _ in range(n)]
+            bodies = [Frame(np.array(number), np.zeros((1, 3))) for number, n in atoms for _ in range(n)]
         else:
             for frame in starts:
                 if frame.periodic:
@@ -259,4 +259,4 @@ def random_cell(volume_A3: float, rng: np.random.Generator) -> Float:
         cell = np.asarray(cellpar_to_cell([*rng.uniform(1.0, 2.0, 3), *rng.uniform(60.0, 120.0, 3)]))
         size = abs(np.linalg.det(cell))
         if np.isfinite(size) and size > FLATTEST * np.linalg.norm(cell, axis=1).prod():
-            return cell * (volume_A3 / size) ** (1 / 3)
+            return np.asarray(cell * (volume_A3 / size) ** (1 / 3))
