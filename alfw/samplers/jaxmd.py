@@ -76,8 +76,8 @@ class JaxMDSampler(BaseModel):
     force_std_every : int
         How often (steps) all members are asked.
     bias : UncertaintyBias or None
-        Pushes walkers to where the ensemble disagrees; needs a thermostat, which takes up the heat. It pushes atoms: the
-        pressure of "npt" is that without it.
+        Pushes walkers to where the ensemble disagrees; needs a thermostat, which takes up the heat. It pushes
+        atoms, not cells: the pressure of "npt" is that without it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
