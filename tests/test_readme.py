@@ -49,6 +49,11 @@ SEEN = {
     "alfw export candidates ethanol -o candidates.extxyz": "candidates 3",
     "alfw data info dataset.extxyz": "163",
     "alfw validate ensemble --testset dataset.extxyz --html report.html": "force RMSE by element",
+    "alfw report ethanol -o why.html": "why.html",
+    "alfw sample ensemble --structures candidates.extxyz --sampler rattle --set count=20 -o explored": "20",
+    "alfw screen ensemble --structures explored/pool.extxyz -o screened.npz": "20 frames, 2 members",
+    "alfw select screened.npz --labelled dataset.extxyz --max-frames 5 -o chosen.extxyz": "of 20 frames",
+    "alfw frames list explored": "20",
     "alfw db stop": "mongod is stopped",
 }
 FIRST = "rlaunch rapidfire --nlaunches infinite"
@@ -171,8 +176,10 @@ def test_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_and_links_exist() -> None:
     from alfw.cli.app import app
 
-    verbs = {command.name for command in app.registered_commands} | {"db", "qm"}
-    assert set(re.findall(r"\balfw ([a-z]+) ?(?:[A-Za-z.-]+)?`", README)) <= verbs
+    verbs = {command.name for command in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }
+    assert set(re.findall(r"\balfw ([a-z-]+) ?(?:[A-Za-z.-]+)?`", README)) <= verbs
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert (ROOT / link).exists(), link
 
