@@ -21,10 +21,10 @@ from alfw.core.frame import Bool, Int
 
 EXACT_ROWS = 20_000  # up to so many, each is compared with all rows kept
 WIDTHS = (8.0, 4.0, 2.0, 1.0)  # of a cell, in units of the limit: the first one that separates the rows
-# Columns of a pair differ evenly between −limit and +limit: so likely one projection leaves it in one cell of the first
-# width w, namely 1 − E|Δ| / w with E|Δ| = sqrt(2/π) · limit / sqrt(3). With narrower cells, pairs that differ by less.
-TOGETHER = 1 - np.sqrt(2 / np.pi) / np.sqrt(3) / WIDTHS[0]
-MISSED = 1e-4  # ... and so likely, at most, that such a pair is never in one cell
+# Columns of a pair that differ evenly between −limit and +limit: a projection differs by so much, in the mean.
+APART = np.sqrt(2 / np.pi) / np.sqrt(3)
+MISSED = 3e-4  # so likely, at most, such a pair is never in one cell ...
+MOST_ROUNDS = 30  # ... in as many rounds as that takes
 CROWD = 8.0  # others in the cell of a row, on average: more projections until there are fewer
 MOST_PROJECTIONS = 16
 FOLLOWERS = 16  # each row is compared with so many others of its cell, and with the first
@@ -41,7 +41,7 @@ def owners(x: Table, limit: float, fixed: int = 0, same: Same | None = None) -> 
     """(N,) int64: which earlier row each row repeats, −1 = none; a row that is repeated repeats none itself.
 
     Every match is verified, so no row is said to repeat one that it does not. Up to `EXACT_ROWS` rows that are asked
-    about, no repetition is missed; beyond, about one in 10,000 of those that differ as much as they may, or, where rows
+    about, no repetition is missed; beyond, about one in 3,000 of those that differ as much as they may, or, where rows
     lie so close that most differ by little more than the limit, of those that differ by less.
 
     Parameters
@@ -62,10 +62,11 @@ def owners(x: Table, limit: float, fixed: int = 0, same: Same | None = None) -> 
         return owner
     random = np.random.default_rng(0)  # what is found must not depend on anything else
     width, projections = _grid(x, limit)
-    rounds = int(np.ceil(np.log(MISSED) / np.log1p(-(TOGETHER**projections))))
-    for _ in range(rounds):
+    together = (1 - APART / width) ** projections
+    rounds = int(np.ceil(np.log(MISSED) / np.log1p(-together)))
+    for _ in range(min(rounds, MOST_ROUNDS)):
         rows = np.flatnonzero(owner < 0)
-        keys = _cells(x, rows, projections, width, random)
+        keys = _cells(x, rows, projections, width * limit, random)
         i, j = _pairs(x, columns, rows, keys, limit)
         wanted = j >= fixed
         i, j = _agreed(i[wanted], j[wanted], same)
@@ -93,7 +94,7 @@ def _compare_all(x: Table, columns: Table, limit: float, fixed: int, same: Same 
 
 
 def _grid(x: Table, limit: float) -> tuple[float, int]:
-    """Width of the cells, and so many random projections that they are not crowded."""
+    """Width of the cells in units of the limit, and so many random projections that they are not crowded."""
     random = np.random.default_rng(1)
     sample = x[random.choice(len(x), min(SAMPLE, len(x)), replace=False)]
     rows = np.arange(len(sample))
@@ -104,8 +105,8 @@ def _grid(x: Table, limit: float) -> tuple[float, int]:
             _, counts = np.unique(keys, return_counts=True)
             others = float((counts * (counts - 1.0)).sum()) / len(sample) * len(x) / len(sample)
             if number >= 4 and others <= CROWD:
-                return width * limit, number
-    return WIDTHS[0] * limit, MOST_PROJECTIONS  # rows that are nearly all the same
+                return width, number
+    return WIDTHS[0], MOST_PROJECTIONS  # rows that are nearly all the same
 
 
 def _cells(x: Table, rows: Int, projections: int, width: float, random: np.random.Generator) -> Int:
