@@ -54,10 +54,10 @@ def trajectory(steps: int, **options: Any) -> Any:
     return np.array(found).transpose(1, 0, 2)
 
 
-def gradient_of_sigma(potential: Any, frame: Frame) -> np.ndarray:
-    """(n, 3) eV/Å, from what `predict` says of the members: covariance of energy and gradient over σ."""
-    said = potential.predict([frame])
-    energy, forces = said.energy[:, 0], said.forces[0]
+def gradient_of_sigma(potential: Any, frame: Frame, start: Frame) -> np.ndarray:
+    """(n, 3) eV/Å, from what `predict` says of the members: covariance of E - E(start) and gradient over σ."""
+    said = potential.predict([frame, start])
+    energy, forces = said.energy[:, 0] - said.energy[:, 1], said.forces[0]
     centred = energy - energy.mean()
     return -np.einsum("k,kix->ix", centred, forces) / len(energy) / energy.std()  # type: ignore[no-any-return]
 
@@ -66,16 +66,20 @@ def gradient_of_sigma(potential: Any, frame: Frame) -> np.ndarray:
 
 
 def test_the_bias_force_is_the_finite_difference_of_tau_sigma() -> None:
-    """Of springs (eV/Å²) with a common length, σ is their own σ times half the sum of squared stretches."""
+    """Of springs (eV/Å²) with a common length: their own σ times the change of half the sum of squared stretches."""
     simulation = simulated(FOUR, 7, bias=AT_ONCE, temperatures_K=[100.0])
     carry, part = simulation.carry, simulation.walkers.slices[0]
     _, force, gradient = np.asarray(carry.memory)[0]
     x, h = np.asarray(carry.position, float)[part], 1e-5
 
+    at_start = 0.0
+
     def sigma(x: np.ndarray) -> float:
         stretch = [np.linalg.norm(x[i] - x[j]) - 0.74 for i, j in ((0, 1), (0, 2), (1, 2))]
-        return float(np.std(FOUR.spread.springs)) * sum(s * s for s in stretch) / 2
+        half = sum(s * s for s in stretch) / 2
+        return float(np.std(FOUR.spread.springs)) * abs(half - at_start)
 
+    at_start = sigma(THREE.positions) / float(np.std(FOUR.spread.springs))
     slope = np.empty((3, 3))
     for i, j in np.ndindex(3, 3):
         step = np.zeros((3, 3))
@@ -91,7 +95,7 @@ def test_the_bias_force_is_that_of_predict_times_tau(potential: Any) -> None:
     push = np.asarray(simulation.carry.bias)
     for living, part in zip(simulation.living(), simulation.walkers.slices, strict=True):
         _, force, gradient = np.asarray(simulation.carry.memory)[living.walker]
-        expected = 0.5 * force / gradient * gradient_of_sigma(potential, living.frame)
+        expected = 0.5 * force / gradient * gradient_of_sigma(potential, living.frame, BOTH[living.walker])
         assert push[part] == pytest.approx(expected, abs=2e-3) and np.abs(expected).max() > 0.05
 
 
@@ -99,9 +103,11 @@ def test_the_bias_force_is_that_of_predict_times_tau(potential: Any) -> None:
 def test_a_shallow_nequix_pushes_along_its_own_uncertainty(tmp_path: Path) -> None:
     potential, start = shallow_nequix(tmp_path), Frame.from_atoms(molecule("CH3CH2OH"))
     no_limits = {"max_force_eV_per_A": 1e6, "min_distance_fraction": 0.0, "max_speed_A_per_fs": 1e3}
-    run = simulated(potential, 2, [start], walkers=1, dt_fs=1e-3, bias=AT_ONCE, limits=no_limits)
+    run = simulated(
+        potential, 2, [start], walkers=1, dt_fs=1e-3, perturb_A=0.05, bias=AT_ONCE, limits=no_limits
+    )
     (frame,), (_, force, gradient) = [one.frame for one in run.living()], np.asarray(run.carry.memory)[0]
-    expected = 0.5 * force / gradient * gradient_of_sigma(potential, frame)
+    expected = 0.5 * force / gradient * gradient_of_sigma(potential, frame, start)
     assert np.asarray(run.carry.bias)[:-1] == pytest.approx(expected, abs=2e-3 * np.abs(expected).max())
 
 

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 
 class UncertaintyBias(BaseModel):
-    """Uncertainty-biased dynamics: beside the force, the gradient of σ_E, the standard deviation of the energy.
+    """Uncertainty-biased dynamics: beside the force, the gradient of σ, by how much the members disagree on the energy.
 
-    The bias energy is −τ·σ_E of the whole walker; τ follows running means of both forces, so that the bias force is a
-    given share of the force. Recorded forces, and the limit on them, are without the bias, and so is the pressure on a
-    cell; but the frames are samples of no ensemble: no audit labels are drawn from such a run.
+    The bias energy is −τ·σ of the whole walker, with σ the standard deviation over the members of the energy less that
+    of the walker's start: what members differ by everywhere is no uncertainty of forces. τ follows running means of
+    both forces, so that the bias force is a given share of the force. Recorded forces, and the limit on them, are
+    without the bias, and so is the pressure on a cell; but the frames are samples of no ensemble: no audit labels are
+    drawn from such a run.
 
     A shallow ensemble (model.heads) needs one more pass back through the network in each step; an ensemble of K
     networks has to ask them all in each step, which costs K times as much.

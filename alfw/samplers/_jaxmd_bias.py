@@ -1,6 +1,7 @@
 """Uncertainty-biased MD: the gradient of the energy σ of a walker, and the force made of it.
 
-The bias energy is −τ·σ_E: it pushes a walker to where the members disagree about its energy.
+The bias energy is −τ·σ, where σ is the standard deviation over the members of E(x) − E(start): it pushes a walker to
+where the members disagree. What they disagree about everywhere by the same amount, a constant, pushes nobody.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from numpy.typing import NDArray
 
 from alfw.samplers._bias import UncertaintyBias
 from alfw.samplers._jaxmd_system import Atoms
@@ -33,6 +35,8 @@ class Bias(NamedTuple):
         No atom is pushed harder.
     averaging_steps, first_step, ramp_steps : () float32
         The strength is 0 up to `first_step` and full `ramp_steps` later.
+    offsets : (R+1, K) float32, eV
+        Energies of the members in the start of each walker, less their mean.
     """
 
     strength: Array
@@ -40,6 +44,7 @@ class Bias(NamedTuple):
     averaging_steps: Array
     first_step: Array
     ramp_steps: Array
+    offsets: Array
 
 
 class Spread(NamedTuple):
@@ -53,7 +58,7 @@ class Spread(NamedTuple):
     energy_std : (R+1,) float32, eV
         Of the whole walker.
     gradient : (N, 3) float32, eV/Å
-        Of `energy_std`; 0 on atoms that do not move.
+        Of the standard deviation of E - E(start); 0 on atoms that do not move.
     """
 
     force: Array
@@ -63,16 +68,17 @@ class Spread(NamedTuple):
     gradient: Array
 
 
-def bias_numbers(options: UncertaintyBias | None, dt_fs: float, first_step: int) -> Bias | tuple[()]:
-    """The numbers of these options; () = no bias."""
-    if options is None:
-        return ()
+def bias_numbers(
+    options: UncertaintyBias, dt_fs: float, first_step: int, energies: NDArray[np.float64]
+) -> Bias:
+    """The numbers of these options; energies (K, R) eV of the members in the starts."""
     numbers = (
         options.strength,
         options.max_force_eV_per_A,
         max(1.0, options.averaging_fs / dt_fs),
         first_step,
         max(1.0, options.ramp_fs / dt_fs),
+        np.pad((energies - energies.mean(0)).T, ((0, 1), (0, 0))),
     )
     return Bias(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
@@ -81,7 +87,7 @@ def bias_force(bias: Bias, memory: Array, atoms: Atoms, force: Array, gradient: 
     """The bias force (N, 3) eV/Å, and the memory (R+1, BIAS_MEMORY) after this step.
 
     τ is the strength times the ratio of running means over the steps and the free atoms of a walker, that of |F| and
-    that of |dσ_E/dx|; so the bias force is this share of the force, whatever the size of σ_E. Where an atom
+    that of |dσ/dx|; so the bias force is this share of the force, whatever the size of σ. Where an atom
     would be pushed too hard, its whole walker is pushed less: the direction stays, and no momentum is made.
 
     Source
@@ -112,6 +118,7 @@ def spread_of_mean(
     function: Callable[[Any], tuple[Array, Array]],
     atoms: Atoms,
     place: tuple[Array, Array],
+    offsets: Array,
     all_members: Array,
     wanted: Array,
 ) -> Spread:
@@ -125,8 +132,9 @@ def spread_of_mean(
     (mean, deviations), back = jax.vjp(function, place)
     per_walker = _sum(atoms, deviations.T)
     sigma = jnp.sqrt((per_walker**2).mean(1))
-    n_members = deviations.shape[0]
-    slope = (per_walker / (n_members * jnp.maximum(sigma, TINY))[:, None])[atoms.walker].T
+    n_members, since = deviations.shape[0], per_walker - offsets
+    spread = jnp.sqrt((since**2).mean(1))
+    slope = (since / (n_members * jnp.maximum(spread, TINY))[:, None])[atoms.walker].T
     n_passes = jnp.where(wanted, jnp.where(all_members, 2 + n_members, 2), 0)
 
     def one(i: Array, sums: Spread) -> Spread:
@@ -152,6 +160,7 @@ def spread_of_members(
     n_members: int,
     atoms: Atoms,
     place: tuple[Array, Array],
+    offsets: Array,
     wanted: Array,
 ) -> Spread:
     """Of an ensemble of networks: all of them are asked, and the first drives; moments by Welford, as in float32.
@@ -162,6 +171,8 @@ def spread_of_members(
     ----------
     function : callable
         Energies (N,) of the i-th member, counted from the driver, at a `place`.
+    offsets : (R+1, K) float32, eV
+        Of the members in the same order.
 
     Source
     ------
@@ -169,14 +180,15 @@ def spread_of_members(
     """
 
     def member(i: Array, sums: tuple[Any, ...]) -> tuple[Any, ...]:
-        first, virial, energies, mean, squares, mean_energy, energy_squares, covariance = sums
+        first, virial, energies, raw, mean, squares, mean_energy, energy_squares, covariance = sums
         said, back = jax.vjp(lambda at: function(i, at), place)
         ((by_place, by_strain),) = back(jnp.ones_like(said))
         force = jnp.where(atoms.free, -by_place, jnp.float32(0))
         energies = jnp.where(
             i == 0, said, energies
         )  # of the driver: differences are small, and exact in float32
-        energy = _sum(atoms, said - energies)
+        raw = raw.at[:, i].set(_sum(atoms, said - energies))
+        energy = raw[:, i] - offsets[:, i] + offsets[:, 0]
         delta, delta_energy = force - mean, energy - mean_energy
         share = 1 / (i + 1).astype(jnp.float32)
         mean, mean_energy = mean + share * delta, mean_energy + share * delta_energy
@@ -184,6 +196,7 @@ def spread_of_members(
             jnp.where(i == 0, force, first),
             jnp.where(i == 0, by_strain, virial),
             energies,
+            raw,
             mean,
             squares + (delta * (force - mean)).sum(1),
             mean_energy,
@@ -192,13 +205,13 @@ def spread_of_members(
         )
 
     zero, none = jax.tree.map(jnp.zeros_like, place)
-    start = (zero, none, zero[:, 0], zero, zero[:, 0], none, none, zero)
-    first, virial, _, _, squares, _, energy_squares, covariance = lax.fori_loop(
+    start = (zero, none, zero[:, 0], jnp.zeros_like(offsets), zero, zero[:, 0], none, none, zero)
+    first, virial, _, raw, _, squares, _, energy_squares, covariance = lax.fori_loop(
         0, jnp.where(wanted, n_members, 0), member, start
     )
-    sigma = jnp.sqrt(energy_squares / n_members)
-    by_place = -covariance / (n_members * jnp.maximum(sigma, TINY))[atoms.walker][:, None]
-    return Spread(first, virial, jnp.sqrt(squares / n_members), sigma, by_place)
+    spread = n_members * jnp.maximum(jnp.sqrt(energy_squares / n_members), TINY)
+    by_place = -covariance / spread[atoms.walker][:, None]
+    return Spread(first, virial, jnp.sqrt(squares / n_members), raw.std(1), by_place)
 
 
 def _sum(atoms: Atoms, values: Any) -> Array:

@@ -133,14 +133,17 @@ def _biased(
 ) -> Forces:
     """The same, and the bias force; of an ensemble of networks all members are asked in every step."""
     if surface.cheap_spread:
-        spread = spread_of_mean(lambda at: function(params, at), atoms, place, all_members, wanted)
+        spread = spread_of_mean(
+            lambda at: function(params, at), atoms, place, bias.offsets, all_members, wanted
+        )
     else:
         n_all = int(jax.tree.leaves(params)[0].shape[0])
 
         def member(i: Array, at: Place) -> Array:
             return function(jax.tree.map(lambda leaf: leaf[(driver + i) % n_all], params), at)  # type: ignore[no-any-return]
 
-        spread = spread_of_members(member, n_all, atoms, place, wanted)
+        offsets = jnp.roll(bias.offsets, -driver, axis=1)
+        spread = spread_of_members(member, n_all, atoms, place, offsets, wanted)
     push, memory = bias_force(bias, memory, atoms, spread.force, spread.gradient)
     energy_std = spread.energy_std / atoms.count[:, 0]
     return Forces(spread.force, spread.force_std, energy_std, spread.virial, push, memory)

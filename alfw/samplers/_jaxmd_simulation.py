@@ -119,6 +119,11 @@ class Simulation:
         self.walkers = walkers
         atoms = atoms_of(walkers, self.potential, self.limits, self.seed)
         self.atoms, self.mass = loop.to_device(atoms), atoms.mass
+        options = self.options
+        if options.bias is not None:
+            energies = self.potential.predict(walkers.starts).energy
+            bias = bias_numbers(options.bias, options.dt_fs, options.equilibration_steps, energies)
+            self.settings = self.settings._replace(bias=bias)
 
     @property
     def n_alive(self) -> int:
@@ -252,5 +257,4 @@ def settings_of(options: JaxMDSampler, members: int, seed: int, uncertain: bool)
         ring_every=jnp.asarray(ring_every(options.dt_fs), jnp.int32),
         driver=jnp.asarray(seed % members, jnp.int32),
         reborn=jnp.zeros(options.walkers + 1, bool),
-        bias=bias_numbers(options.bias, options.dt_fs, options.equilibration_steps),
     )
