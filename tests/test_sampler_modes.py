@@ -138,6 +138,12 @@ def test_soft_and_imaginary_modes_are_clipped_and_counted() -> None:
         q.std(0) == pytest.approx(width, rel=4 / np.sqrt(800))
         and width.max() == width[found.curvature < 0].max()
     )
+    omega = (
+        100 * 1.8836516e-4
+    )  # rad/fs: imaginary modes have the amplitudes of the softest real ones let pass
+    expected = np.sqrt(KB_eV_PER_K * 20.0 / 103.64269652680505) / omega
+    assert (found.per_cm() < -150).any()
+    assert found.widths(20.0, "classical", 100.0)[found.curvature < 0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_starts_in_turn_the_first_ones_only_and_same_seed_same_frames() -> None:
