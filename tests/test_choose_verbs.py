@@ -110,7 +110,7 @@ def test_what_is_labelled_is_not_chosen_again(shell):
     taken = {row["id"] for row in first["chosen"]}
     assert taken and not taken & {row["id"] for row in more["chosen"]}
     everything = shell.here("select", "s", "--labelled", "s", "-o", "none.extxyz", code=2)
-    assert "0 of 12" in everything.out and "duplicate" in everything.out
+    assert "0 of 12" in everything.out and "repeat what is labelled" in everything.err
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from alfw.steps.validation.physics import Physics
     from alfw.steps.validation.testset import Reading
 
-LISTS = frozenset({"--testset", "--temperature", "--structures", "--model", "--labelled"})  # take several words
+LISTS = frozenset(
+    {"--testset", "--temperature", "--structures", "--model", "--labelled"}
+)  # take several words
 COLUMNS = (
     ("frames", "n_frames", "d", 1),
     ("F RMSE", "force_rmse_eV_per_A", ".4f", 1),

@@ -37,7 +37,9 @@ def close_atoms(frame: Frame, fraction: float) -> Int:
     if fraction <= 0:
         return np.empty(0, np.int64)
     radii = covalent_radii[frame.numbers]
-    edges = neighbours(frame, 2.0 * float(radii.max()))  # a much shorter reach would take longer: many small cells
+    edges = neighbours(
+        frame, 2.0 * float(radii.max())
+    )  # a much shorter reach would take longer: many small cells
     distance = np.linalg.norm(edges.vectors(frame.positions, frame.cell), axis=1)
     seen = frame.free[edges.senders] | frame.free[edges.receivers]
     close = seen & (distance < fraction * (radii[edges.senders] + radii[edges.receivers]))

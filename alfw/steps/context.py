@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from alfw.config import CampaignConfig, Plugins, StageResources
 from alfw.core.errors import StoreError
 from alfw.core.ids import derive_seed
@@ -122,7 +124,9 @@ class Context:
         if existing is not None:
             return existing
         wall, cpu = time.perf_counter(), cpu_seconds()
-        outcome = work()
+        # Many small matrix products get slower, not faster, on threads that other work on the machine has as well.
+        with threadpool_limits(self.resources(stage).resources().threads, user_api="blas"):
+            outcome = work()
         cost = {
             "wall_s": (lasted := time.perf_counter() - wall),
             "cpu_s": cpu_seconds() - cpu,

@@ -95,7 +95,10 @@ class Screening:
 
 def as_rows(screening: Screening) -> list[dict[str, Any]]:
     """One row a frame, JSON data; what is not finite is None."""
-    largest, mean = screening.force_std, [each.mean() if each.size else 0.0 for each in screening.atom_force_std]
+    largest, mean = (
+        screening.force_std,
+        [each.mean() if each.size else 0.0 for each in screening.atom_force_std],
+    )
     columns = zip(largest, mean, screening.energy_std_per_atom, screening.max_force, strict=True)
     rows = []
     for i, (frame, origin, numbers) in enumerate(
@@ -117,7 +120,11 @@ def as_rows(screening: Screening) -> list[dict[str, Any]]:
             "members": screening.members,
             "energies": energy.tolist(),
             **dict(
-                zip(("force_std_max", "force_std_mean", "energy_std_per_atom", "max_force"), numbers, strict=True)
+                zip(
+                    ("force_std_max", "force_std_mean", "energy_std_per_atom", "max_force"),
+                    numbers,
+                    strict=True,
+                )
             ),
             "units": UNITS,
         }
@@ -205,7 +212,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= OLDER for row in rows):
         wanted = ", ".join(sorted(OLDER))
-        raise DataError(f"{path}: not the output of alfw screen or run_ensemble: a list of rows with {wanted}")
+        raise DataError(
+            f"{path}: not the output of alfw screen or run_ensemble: a list of rows with {wanted}"
+        )
     return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from alfw.config.messages import one_line
 from alfw.core.errors import ConfigError, DataError, PluginError
@@ -149,7 +150,8 @@ def select(pool: Pool, origins: list[Origin], selector: Selector, limit: int, se
     lacking = spread_lacking(selector, known, cheap=False)
     if lacking:
         raise ConfigError(f"{selector.kind}: {lacking}; or screen with an ensemble: --model")
-    return Selected(pool, origins, selector.select(pool, limit, seed))
+    with threadpool_limits(1, user_api="blas"):
+        return Selected(pool, origins, selector.select(pool, limit, seed))
 
 
 def save(path: Path, selected: Selected) -> None:
