@@ -26,6 +26,7 @@ class Round:
     sampled: Sequence[tuple[int, float, bool]] = ((0, 10.0, True),)
     proposed: int = 12
     candidates: int = 100
+    audit_frames: int = 0
     notes: Sequence[str] = ()
     rejected: Mapping[str, int] = field(default_factory=dict)
     cpu_s: float = 360.0
@@ -54,7 +55,8 @@ def commit(store: Store, config: CampaignConfig, number: int, found: Round) -> C
             counters = {"time_ps": ps, "n_high_force": 0}
             more = {"unbiased": unbiased, "median_ps_to_failure": None}
             put("sample", part, {"n_explosions": explosions}, {"counters": counters, **more})
-        counts = {"n_pool": 120, "n_candidates": found.candidates, "n_selected": new, "n_audit": 0}
+        counts = {"n_pool": 120, "n_candidates": found.candidates, "n_audit": found.audit_frames}
+        counts["n_selected"] = new + found.audit_frames
         put("select", 0, counts, {"rejected": dict(found.rejected), "notes": list(found.notes)})
     sides = {"n_train": found.labels, "n_valid": 0, "n_test": 10}
     done = {"n_labeled": new, "n_failed": 0, "n_changed_surface": 0, "n_confirmed": 0}

@@ -115,3 +115,18 @@ def test_without_notes_the_reasons_of_the_rejected_are_told(store, tmp_path):
     rounds = [Round(), Round(proposed=0, candidates=0, rejected={"known": 90, "not_labelable": 30})]
     _, last = told(store, tmp_path, rounds, stop={"max_rounds": 9})
     assert "(90 known, 30 not labelable)" in last["outputs"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("rejected", "goes_on"),
+    [
+        ({"over_budget": 40}, True),
+        ({"prescreen: force": 3, "duplicate": 9}, True),
+        ({"below_band": 100}, False),
+        ({"nothing_new": 60, "duplicate": 40}, False),
+    ],
+)
+def test_beside_audit_frames_only_a_lack_of_news_is_an_end(store, tmp_path, rejected, goes_on):
+    rounds = [Round(), Round(proposed=0, audit_frames=5, rejected=rejected)]
+    _, last = told(store, tmp_path, rounds, stop={"max_rounds": 9})
+    assert last["outputs"]["continue"] is goes_on

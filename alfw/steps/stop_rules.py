@@ -20,6 +20,10 @@ from alfw.steps.costs import campaign_costs
 from alfw.steps.evaluate import audit_upper_bound
 
 LAST_ROUNDS = 3  # what audit labels and failures of exploration are counted over
+# Reasons to turn a frame down that mean: there is nothing to learn from it, or it cannot be labelled at all.
+NOTHING_NEW = frozenset(
+    {"below_band", "duplicate", "nothing_new", "known", "not_labelable", "not_finite", "too_close"}
+)
 NORMAL_95 = 3.92  # widths of a normal 95 % interval in standard errors
 
 
@@ -150,13 +154,18 @@ def stop_reason(ctx: Context, evidence: Evidence | None = None) -> str | None:
 
 
 def _nothing_left(ctx: Context) -> str | None:
-    """Why there is nothing to go on with: the selector turned down all there was."""
+    """Why there is nothing to go on with: nothing was selected, or but for audit frames the selector saw nothing new.
+
+    Frames that cost too much, that a pre-screen rejects, or that are on their way elsewhere, say nothing of that kind.
+    """
     selected = ctx.result("select")
     counts, notes = selected["counts"], selected["metrics"].get("notes") or []
+    rejected = selected["metrics"].get("rejected") or {}
     proposed = counts["n_selected"] - counts.get("n_audit", 0) - counts.get("n_retry", 0)
-    if counts["n_selected"] and (proposed or not counts["n_candidates"]):
+    seen_all = counts["n_candidates"] and rejected.keys() <= NOTHING_NEW and not counts.get("n_in_flight")
+    if counts["n_selected"] and (proposed or not seen_all):
         return None
-    why = "; ".join(notes) or _rejected(selected["metrics"].get("rejected") or {})
+    why = "; ".join(notes) or _rejected(rejected)
     return "nothing left to label: the selection of this round is empty" + (f" ({why})" if why else "")
 
 
