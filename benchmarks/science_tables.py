@@ -132,3 +132,66 @@ def conformal() -> str:
             cells.append(text if row["holds"] else f"**{text}**")
         rows.append([run["seed"], run["factor"], *cells])
     return markdown(head, rows)
+
+
+def selecting() -> str:
+    """Seconds and memory of selection."""
+    cases = result("selecting")["cases"]
+    env, two, far, dup = (cases[k] for k in ("environments_manifold", "two_stages", "farthest", "duplicates"))
+    loss = cases["two_stages_loss_manifold"]["left_uncovered"]
+    lost = loss["two stages, 10 parts"]["radius"] / loss["exact"]["radius"] - 1
+    pool = f"{env['frames']:,} frames × 10 atoms × 128 features"
+    parts = f"two stages (covering radius {lost:+.0%}, on 100,000)"
+    rows = [
+        [f"environments, {env['picks']} of {pool}", _s(env), _GB(env), "≤ 20 s, ≤ 4 GB"],
+        [f"environments, {two['picks']} of {two['frames']:,} frames, {parts}", _s(two), _GB(two), ""],
+        [
+            f"farthest point, {far['picks']} of {far['points']:,} × {far['dimensions']}",
+            f"{far['ratio']:.2f} × the bare matrix products",
+            _GB(far),
+            "≤ 1.2 ×",
+        ],
+        [
+            f"duplicates of {dup['rows']:,} rows, {dup['planted']:,} planted",
+            f"{_s(dup)}, recall {dup['recall']:.4f}, {dup['wrong']} wrong",
+            _GB(dup),
+            "≤ 10 s, ≥ 0.999, ≤ 1.5 GB",
+        ],
+    ]
+    return markdown(["one thread; features are there", "measured", "memory", "goal"], rows)
+
+
+def _s(case: dict[str, Any]) -> str:
+    return f"{case['seconds']:.1f} s"
+
+
+def _GB(case: dict[str, Any]) -> str:
+    return f"{case['memory_GB']:.1f} GB"
+
+
+def biased() -> str:
+    """What a bias finds in equal steps, and what it costs."""
+    r = result("biased")
+    head = [
+        "malonaldehyde, after 100 labels at 300 K",
+        "frames",
+        "unphysical",
+        "explosions",
+        "frames beyond the 99 % σ",
+        "largest σ meV",
+        "force RMSE",
+    ]
+    keys = ("frames", "unphysical", "explosions")
+    rows = [
+        [
+            name,
+            *(f"{row[key]:.0f}" for key in keys),
+            f"{row['share_beyond']:.0%}",
+            f"{row['sigma_largest_meV']:.0f}",
+            f"{row['force_rmse_meV_per_A']:.0f}",
+        ]
+        for name, row in r["gain"]["means"].items()
+    ]
+    cost = r["cost"]["16 walkers"]
+    price = ", ".join(f"{name} {row['ratio_cpu']:.2f} ×" for name, row in cost.items())
+    return markdown(head, rows) + f"\nCPU time of a step, 16 walkers of ethanol: {price}.\n"

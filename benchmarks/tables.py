@@ -131,7 +131,15 @@ Tables = Mapping[str, Callable[[], str]]
 MODELS: Tables = {f.__name__: f for f in (ensembles, finetuning, physnet, spread, compiling, loading)}
 SCIENCE: Tables = {
     f.__name__: f
-    for f in (science.goals, science.label_efficiency, science.paired, science.closed_loop, science.conformal)
+    for f in (
+        science.goals,
+        science.label_efficiency,
+        science.paired,
+        science.closed_loop,
+        science.conformal,
+        science.selecting,
+        science.biased,
+    )
 }
 PAGES: Mapping[str, Tables] = {"models.md": MODELS, "science.md": SCIENCE}
 
