@@ -226,6 +226,13 @@ def test_wrong_options_are_refused_in_one_line(shell, words, said):
     assert not (shell.folder / "bad").exists()
 
 
+@pytest.mark.parametrize(("given", "told"), [((), True), (("--set", "ensemble=nvt"), False)])
+def test_spectra_are_of_constant_energy_unless_told_otherwise(shell, given, told):
+    words = ("sample", "models", "--structures", "water_0.xyz", *MD, *given, "--ir", "-o", "bad")
+    said = shell.here(*words, code=1).err  # these networks have no dipole moment
+    assert ("at constant energy (ensemble=nve)" in said) is told
+
+
 def test_frames_without_dynamics_are_a_pool(shell):
     rattle = ("--sampler", "rattle", "--set", "count=6", "--set", "std_A=[0.05]")
     words = ("sample", "models", "--structures", "water_0.xyz", "water_1.xyz", *rattle, "-o")
