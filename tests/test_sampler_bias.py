@@ -38,7 +38,7 @@ def explore(potential: Any, starts: list[Frame], seed: int = 4, **options: Any) 
 def simulated(potential: Any, steps: int, starts: list[Frame] = BOTH, **options: Any) -> Simulation:
     """A run after some steps."""
     sampler = JaxMDSampler.model_validate(BASE | options)
-    simulation = Simulation(sampler, potential, _jaxmd._walkers(sampler, starts), 4, 0.5)
+    simulation = Simulation(sampler, potential, _jaxmd.walkers_of(sampler, starts), 4, 0.5)
     simulation.advance(steps)
     return simulation
 

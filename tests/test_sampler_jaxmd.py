@@ -221,7 +221,7 @@ def test_capacity_never_leaves_an_edge_out() -> None:
     solid = Frame.from_atoms(bulk("Ar", "fcc", a=5.3, cubic=True))
     options = JaxMDSampler(temperatures_K=(40.0,), walkers=1, n_steps=9, keep_every=9)
     argon = Toy("lj", [[0.0104, 3.4]], 5.0, (18,))
-    sim = _jaxmd.Simulation(options, argon, _jaxmd._walkers(options, [solid]), 0, 0.5)
+    sim = _jaxmd.Simulation(options, argon, _jaxmd.walkers_of(options, [solid]), 0, 0.5)
     capacity = sim.capacity
     sim.rebuild(3.0)
     assert sim.capacity > capacity
@@ -239,7 +239,7 @@ def test_ring_holds_every_second_fs_of_the_last_hundred(growth: float) -> None:
         "limits": {"max_growth_A": growth},
     }
     sampler = JaxMDSampler.model_validate(options)
-    sim = _jaxmd.Simulation(sampler, FREE_ATOMS, _jaxmd._walkers(sampler, [far]), 4, 0.5)
+    sim = _jaxmd.Simulation(sampler, FREE_ATOMS, _jaxmd.walkers_of(sampler, [far]), 4, 0.5)
     trajectory = {}
     for step in range(601):
         sim.advance(step)

@@ -73,7 +73,7 @@ def test_virial_of_each_walker_is_the_derivative_of_its_energy_by_its_strain() -
     def energy(frame: Frame, factor: float) -> float:
         return float(ARGON.predict([frame.moved(frame.positions * factor, frame.cell * factor)]).energy[0, 0])
 
-    sim = _jaxmd.Simulation(npt(walkers=2), ARGON, _jaxmd._walkers(npt(walkers=2), frames), 0, 0.5)
+    sim = _jaxmd.Simulation(npt(walkers=2), ARGON, _jaxmd.walkers_of(npt(walkers=2), frames), 0, 0.5)
     sim.advance(0)
     expected = [(energy(frame, 1.001) - energy(frame, 0.999)) / 0.002 for frame in frames]
     assert np.asarray(sim.carry.virial)[:-1] == pytest.approx(expected, abs=2e-3)

@@ -33,7 +33,7 @@ def hydrogen(r: float) -> Frame:
 
 
 def simulation(options: JaxMDSampler, potential: Toy, start: Frame, skin_A: float = 0.5) -> _jaxmd.Simulation:
-    return _jaxmd.Simulation(options, potential, _jaxmd._walkers(options, [start]), seed=3, skin_A=skin_A)
+    return _jaxmd.Simulation(options, potential, _jaxmd.walkers_of(options, [start]), seed=3, skin_A=skin_A)
 
 
 def test_period_of_an_oscillator_is_the_analytic_one_in_fs() -> None:
@@ -105,7 +105,7 @@ def test_nve_does_not_drift() -> None:
 
 def test_velocities_at_the_start_are_thermal_and_without_drift() -> None:
     options = JaxMDSampler(temperatures_K=(300.0,), walkers=40, n_steps=1, keep_every=1)
-    walkers = _jaxmd._walkers(options, [SOLID])
+    walkers = _jaxmd.walkers_of(options, [SOLID])
     p = walkers.momenta(5)[:-1].reshape(40, len(SOLID), 3)
     assert np.abs(p.sum(1)).max() < 1e-4
     dof = 40 * (3 * len(SOLID) - 3)

@@ -136,7 +136,7 @@ def test_starts_are_displaced_for_each_walker_by_itself_but_fixed_atoms_stay() -
     fixed = np.arange(len(SOLID)) < 8
     start = Frame(SOLID.numbers, SOLID.positions, SOLID.cell, SOLID.pbc, fixed=fixed)
     options = options_of(perturb_A=0.1, walkers=3)
-    walkers = _jaxmd._walkers(options, [start])
+    walkers = _jaxmd.walkers_of(options, [start])
     sim = _jaxmd.Simulation(options, ARGON, walkers, 7, 0.5)
     moved = np.asarray(sim.carry.position, float)[:-1].reshape(3, -1, 3) - SOLID.positions
     assert np.abs(moved[:, fixed]).max() < 1e-6
@@ -150,7 +150,7 @@ def test_starts_are_displaced_for_each_walker_by_itself_but_fixed_atoms_stay() -
 
 def test_displacements_that_bring_atoms_too_close_are_drawn_again_smaller() -> None:
     options = options_of(perturb_A=0.5, walkers=40)
-    sim = _jaxmd.Simulation(options, BOND, _jaxmd._walkers(options, [CALM]), 0, 0.5)
+    sim = _jaxmd.Simulation(options, BOND, _jaxmd.walkers_of(options, [CALM]), 0, 0.5)
     frames = [CALM.moved(x) for x in np.asarray(sim.carry.position, float)[:-1].reshape(40, 2, 3)]
     assert min(map(closest_fraction, frames)) >= 0.6
     assert len({frame.id for frame in frames}) == 40

@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from alfw.core.errors import DataError, SamplingError
 from alfw.core.exploration import Event, Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import HasElectrostatics, Potential
 from alfw.samplers._ase_md_simulation import Simulation
-from alfw.samplers._jaxmd_system import Walkers
 from alfw.samplers._physical import high_force_events, with_dipoles
 from alfw.samplers._structures import check_starts
+from alfw.samplers._walkers import walkers_of
 from alfw.samplers.ase_md import ASEMDSampler
 
 PROGRESS_TIMES = 20
@@ -63,34 +60,6 @@ def explore(
         velocities=kept.velocities,
         life_fs={number: steps * options.dt_fs for number, steps in run.lasted.items()},
     )
-
-
-def walkers_of(options: ASEMDSampler, starts: Sequence[Frame]) -> Walkers:
-    """The walkers of a run: temperatures in blocks, starts in turn.
-
-    Raises
-    ------
-    SamplingError
-        "npt" of a start that has no cell to change.
-    DataError
-        A start is periodic in some directions only.
-    """
-    for frame in starts:
-        if frame.periodic and not frame.pbc.all():
-            raise DataError(
-                f"frame {frame.id[:12]} is periodic in some directions only: set `partial_pbc: vacuum`"
-            )
-    for frame in starts if options.ensemble == "npt" else ():
-        if not frame.periodic or frame.fixed is not None:
-            lacks = "has no cell" if not frame.periodic else "has fixed atoms, which no cell can take along"
-            raise SamplingError(f"sampler 'ase-md', ensemble 'npt': frame {frame.id[:12]} {lacks}; use 'nvt'")
-    n = options.walkers
-    if options.ramp_K is not None:
-        first, last = (np.full(n, kelvin) for kelvin in options.ramp_K)
-    else:
-        first = np.array(options.temperatures_K)[np.arange(n) * len(options.temperatures_K) // n]
-        last = first
-    return Walkers([starts[w % len(starts)] for w in range(n)], first, last)
 
 
 def _counters(run: Simulation, events: Sequence[Event]) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from alfw.core.frame import Bool, Float, Frame, Int
 from alfw.core.units import FS, EV_PER_A3_GPa
-from alfw.samplers._jaxmd_system import Walkers, drifts_not
+from alfw.samplers._walkers import Walkers, drifts_not
 
 CHAIN = 3  # thermostats in the chain of a walker
 

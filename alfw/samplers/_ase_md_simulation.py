@@ -14,8 +14,8 @@ from alfw.core.protocols import Potential
 from alfw.core.units import FS, KB_eV_PER_K
 from alfw.samplers._ase_md_ensembles import CHAIN, Clock, Ensemble, Motion
 from alfw.samplers._ase_md_forces import MEASURED, Said, Surface, Verdict, judged
-from alfw.samplers._jaxmd_system import Displacement, Walkers, frame_at, ring_every, ring_size
 from alfw.samplers._physical import Kept, extent, last_physical
+from alfw.samplers._walkers import Displacement, Walkers, frame_at, ring_every, ring_size
 from alfw.samplers.ase_md import ASEMDSampler
 
 # Frames that nobody is asked about: faster than so many times the limit, cells so many times as long or short.

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alfw.core.errors import SamplingError
 from alfw.core.exploration import Event, Exploration
 from alfw.core.frame import Frame
 from alfw.core.protocols import JaxPotential
 from alfw.samplers._jaxmd_events import events_of
 from alfw.samplers._jaxmd_simulation import Living, Simulation
-from alfw.samplers._jaxmd_system import Walkers
 from alfw.samplers._physical import Kept
+from alfw.samplers._walkers import walkers_of
 from alfw.samplers.jaxmd import JaxMDSampler, MDLimits
 
 SKIN_A = 0.5
@@ -32,7 +31,7 @@ def explore(
     skin_A: float = SKIN_A,
 ) -> Exploration:
     """What `JaxMDSampler.run` returns; any `skin_A` gives the same trajectories but for rounding."""
-    simulation = Simulation(options, potential, _walkers(options, starts), seed, skin_A, starts)
+    simulation = Simulation(options, potential, walkers_of(options, starts), seed, skin_A, starts)
     living: list[Living] = []
     keep = set(
         range(options.equilibration_steps + options.keep_every, options.n_steps + 1, options.keep_every)
@@ -87,39 +86,10 @@ def loop_forces(
     options = JaxMDSampler(
         temperatures_K=(1.0,), walkers=len(frames), n_steps=1, keep_every=1, limits=no_limits
     )
-    simulation = Simulation(options, potential, _walkers(options, frames), driver, SKIN_A)
+    simulation = Simulation(options, potential, walkers_of(options, frames), driver, SKIN_A)
     simulation.advance(0)
     force = np.asarray(simulation.carry.force)
     return [force[part] for part in simulation.walkers.slices]
-
-
-def _walkers(options: JaxMDSampler, starts: Sequence[Frame]) -> Walkers:
-    """The walkers of a run: temperatures in blocks, starts in turn."""
-    if not starts:
-        raise SamplingError("sampler 'jaxmd' has no frame to start from")
-    if options.ensemble == "npt":
-        _check_cells(starts)
-    n = options.walkers
-    if options.ramp_K is not None:
-        temperatures, final = (np.full(n, kelvin) for kelvin in options.ramp_K)
-    else:
-        temperatures = np.array(options.temperatures_K)[np.arange(n) * len(options.temperatures_K) // n]
-        final = temperatures
-    return Walkers([starts[w % len(starts)] for w in range(n)], temperatures, final)
-
-
-def _check_cells(starts: Sequence[Frame]) -> None:
-    """Raise SamplingError unless all cells can change."""
-    for frame in starts:
-        if not frame.periodic:
-            raise SamplingError(
-                f"sampler 'jaxmd', ensemble 'npt': frame {frame.id[:12]} has no cell; use 'nvt'"
-            )
-        if frame.fixed is not None:
-            raise SamplingError(
-                f"sampler 'jaxmd', ensemble 'npt': frame {frame.id[:12]} has fixed atoms, which no cell can"
-                " take along; use 'nvt'"
-            )
 
 
 def _counters(

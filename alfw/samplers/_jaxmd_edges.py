@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from alfw.core.frame import Frame
 from alfw.core.neighbours import Edges, neighbours
-from alfw.samplers._jaxmd_system import EdgeArrays, Walkers, is_listed
+from alfw.samplers._jaxmd_system import EdgeArrays, is_listed
+from alfw.samplers._walkers import Walkers
 
 EDGE_GROWTH = 1.25
 SMALLEST_BUCKET = 64

@@ -11,8 +11,8 @@ from alfw.core.frame import Frame
 from alfw.core.protocols import HasElectrostatics, JaxPotential
 from alfw.core.units import FS
 from alfw.samplers._jaxmd_state import REASONS, Carry
-from alfw.samplers._jaxmd_system import Walkers, frame_at, ring_every
 from alfw.samplers._physical import Kept, high_force_events, last_physical, with_dipoles
+from alfw.samplers._walkers import Walkers, frame_at, ring_every
 from alfw.samplers.jaxmd import JaxMDSampler
 
 

@@ -22,15 +22,8 @@ from alfw.samplers._jaxmd_ensembles import MAX_GROWTH, Coupling, Kind
 from alfw.samplers._jaxmd_events import stops_of
 from alfw.samplers._jaxmd_forces import surface_of
 from alfw.samplers._jaxmd_state import Settings, begun_again, start
-from alfw.samplers._jaxmd_system import (
-    Displacement,
-    Walkers,
-    atoms_of,
-    frame_at,
-    is_listed,
-    ring_every,
-    ring_size,
-)
+from alfw.samplers._jaxmd_system import atoms_of, is_listed
+from alfw.samplers._walkers import Displacement, Walkers, frame_at, ring_every, ring_size
 from alfw.samplers.jaxmd import JaxMDSampler
 
 NEVER = np.iinfo(np.int32).max

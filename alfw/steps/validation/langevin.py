@@ -15,8 +15,8 @@ from alfw.core.neighbours import closest_fraction
 from alfw.core.protocols import Potential
 from alfw.core.records import Prediction
 from alfw.core.units import FS
-from alfw.samplers._jaxmd_system import Walkers
 from alfw.samplers._physical import extent
+from alfw.samplers._walkers import Walkers
 from alfw.samplers.jaxmd import JaxMDSampler
 
 
