@@ -34,11 +34,11 @@ Bias = Callable[[Float], Float]
 
 
 class Oracle:
-    """GFN2-xTB, each point starting from the wave function of the one before."""
+    """GFN2-xTB (or another), each point starting from the wave function of the one before."""
 
-    def __init__(self, numbers: Float, positions: Float) -> None:
+    def __init__(self, numbers: Float, positions: Float, method: str = "GFN2-xTB") -> None:
         self.numbers = numbers
-        self._calculator = Calculator("GFN2-xTB", numbers, positions / BOHR_A)
+        self._calculator = Calculator(method, numbers, positions / BOHR_A)
         self._calculator.set("verbosity", 0)
         self._last = None
 
