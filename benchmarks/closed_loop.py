@@ -1,12 +1,12 @@
 """The closed loop (T3): malonaldehyde, where the campaign has to find the rare regions by its own dynamics.
 
 Every arm starts from the same 20 frames at 300 K of a seed and labels 20 more a round, of what its own model's dynamics
-found; nobody gives it a frame at 700 K or of the proton's transfer. Labels: GFN2-xTB. Arms differ in exploration only:
-plain MD at 300 K, a ladder of temperatures that is climbed round by round, uncertainty-biased MD at 300 K; all three
-choose by coverage of atomic environments in frozen features of nequix-mp-1, and look at their picks with GFN1-xTB. The fourth is how the older system worked: what passed 5 or 10 eV/Å in
-MD at 300 and 500 K is labelled, nothing else. Errors are those of the same training as in tier T1 of
-label_efficiency.py (from scratch, one member), on the same tests; so is what has to be reached: the error of
-environments with 100 labels of the human-made pool, in every region.
+found; nobody gives it a frame at 700 K or of the proton's transfer. Labels: GFN2-xTB. Arms differ in exploration:
+plain MD at 300 K, a ladder of temperatures that is climbed round by round, uncertainty-biased MD at 300 K. All three
+choose by coverage of atomic environments in frozen features of nequix-mp-1, and look at their picks with GFN1-xTB
+first. The fourth is how the older system worked: what passed 5 or 10 eV/Å in MD at 300 and 500 K is labelled, nothing
+else. Errors are those of the same training as in tier T1 of label_efficiency.py (from scratch, one member), on the same
+tests; so is what has to be reached: the error of environments with 100 labels of the human-made pool, in every region.
 
     python benchmarks/closed_loop.py [-o FILE] [--seeds 3] [--arms ...]
 
@@ -75,7 +75,7 @@ IN_LOOP: Mapping[str, Any] = {
     "training": {**SCRATCH["training"], "steps": 2000},
 }
 NO_LABEL_eV_PER_A = 300.0  # what the older system dropped
-# All but the older system's arm look at what they picked with GFN1-xTB first, as select.prescreen does with its defaults.
+# All but the older system's arm look at their picks with GFN1-xTB first, as select.prescreen does with its defaults.
 OVERSAMPLE, MAX_FORCE_eV_PER_A, WINDOW_eV_PER_ATOM = 1.5, 30.0, 1.0
 
 
