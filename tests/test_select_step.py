@@ -59,6 +59,7 @@ def test_the_selector_is_told_all_that_is_known(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pools = offered(monkeypatch)
+    monkeypatch.setattr(step_toys.ScriptedSampler, "driven", True, raising=False)
     ordinary, good = shaken(20, seed=2), shaken(1, seed=5)[0]
     SCRIPTS["pool"] = lambda starts: kept(ordinary, [event(good)])
     stages = Stages(store, tmp_path, select={"audit_frames": 2, "budget_cpu_hours": 100.0})
@@ -70,6 +71,7 @@ def test_the_selector_is_told_all_that_is_known(
     assert len(pool.labelled_features) == len(pool.labelled) == 6 + 2, "train and valid side, audit frames"
     assert set(pool.scale.mean) == {1, 8}
     assert pool.reasons[-1] == "explosion: force" and set(pool.reasons[:-1]) == {""}
+    assert pool.driven == [True] * n, "by the model's forces"
     assert pool.cost_h == pytest.approx([3.0] * n) and pool.budget_h == pytest.approx(100 - 2 * 3.0)
     assert pool.force_std == pytest.approx(0.1 * pool.max_force)
 

@@ -104,6 +104,8 @@ class Pool:
         How the campaign scales these features; None = fitted on pool and labelled frames.
     reasons : sequence of B str, or ()
         Why an event offered the frame ("explosion: force", "uncertain", "high_force"); "" for others, () = no events.
+    driven : sequence of B bool, or ()
+        Whether dynamics on the model made the frame: where the model is wrong, so may be the frame. () = none.
     cost_h : (B,) float64 or None, CPU-hours
         What a label is expected to cost; None = not known, all the same.
     budget_h : float or None
@@ -118,6 +120,7 @@ class Pool:
     labelled_features: Sequence[Float] | None = None
     scale: ElementScale | None = None
     reasons: Sequence[str] = ()
+    driven: Sequence[bool] = ()
     cost_h: Float | None = None
     budget_h: float | None = None
 

@@ -189,7 +189,11 @@ class Model(Protocol):
 
 
 class Sampler(Protocol):
-    """A way to explore."""
+    """A way to explore.
+
+    An optional ``driven: ClassVar[bool]`` says whether forces of the model move the atoms (no by default): what such a
+    sampler finds far from all that is labelled may be a hole of the model; see `EnvironmentsSelector.trust`.
+    """
 
     kind: str
     execution_only: ClassVar[frozenset[str]]

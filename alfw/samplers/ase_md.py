@@ -38,6 +38,7 @@ class ASEMDSampler(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     execution_only: ClassVar[frozenset[str]] = frozenset()
+    driven: ClassVar[bool] = True
 
     kind: Literal["ase-md"] = "ase-md"
     ensemble: Literal["nvt", "nve", "npt"] = "nvt"

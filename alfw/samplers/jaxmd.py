@@ -82,6 +82,7 @@ class JaxMDSampler(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     execution_only: ClassVar[frozenset[str]] = frozenset()
+    driven: ClassVar[bool] = True
 
     kind: Literal["jaxmd"] = "jaxmd"
     ensemble: str = "nvt"

@@ -21,6 +21,7 @@ from alfw.core.scaling import ElementScale, Features, Given, joined
 
 # Distance of an environment whose element is not covered at all, in units of an element's spread: far.
 UNSEEN = 10.0
+MOST_APART = 300  # frames, to know how far frames are apart
 GEMM_ROWS = 4096  # so many environments at a time against ...
 GEMM_COLUMNS = 64  # ... so many covered ones: what one matrix product needs stays in the processor's cache
 FIRST_RIVALS = 32  # so many frames of the largest bounds are brought up to date first
@@ -225,6 +226,33 @@ class Coverage:
                 means = np.add.reduceat(block.z, block.first[present]) / count[present, None]
                 distance[present] += count[present] * ((means - means.mean(0)) ** 2).sum(1)
         return int(np.where(eligible, distance / self.sizes, np.inf).argmin())
+
+
+def apart_from_others(scale: ElementScale, numbers: Sequence[Int], features: Sequence[Given]) -> Float:
+    """(M,) float64: distance of each frame's environments to those of all other frames, mean over its atoms.
+
+    Parameters
+    ----------
+    numbers, features : sequences of M × (n,) int64 and (n, D) float32
+        Of more than `MOST_APART` frames, as many are looked at, evenly spread.
+    """
+    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), MOST_APART)).astype(int)).tolist()
+    numbers, features = [numbers[i] for i in chosen], [features[i] for i in chosen]
+    sizes = np.array([len(n) for n in numbers])
+    elements, frame = np.concatenate(numbers), np.repeat(np.arange(len(sizes)), sizes)
+    z = scale.apply(joined(features), elements)
+    nearest = np.full(len(z), UNSEEN**2)
+    for element in np.unique(elements).tolist():
+        rows = np.flatnonzero(elements == element)
+        block, owner = z[rows], frame[rows]
+        squares = np.einsum("ij,ij->i", block, block)
+        for start in range(0, len(rows), GEMM_ROWS):
+            some = slice(start, start + GEMM_ROWS)
+            squared = squares[some, None] - 2.0 * block[some] @ block.T + squares
+            squared[owner[some, None] == owner] = UNSEEN**2
+            nearest[rows[some]] = np.clip(np.fmin.reduce(squared, axis=1), 0.0, UNSEEN**2)
+    found: Float = np.bincount(frame, np.sqrt(nearest), len(sizes)) / sizes
+    return found
 
 
 def _longer(array: Features, more: int) -> Features:

@@ -8,14 +8,18 @@ import numpy as np
 
 from alfw.core.frame import Bool, Float, Int
 from alfw.selectors._choosing import Chooser
-from alfw.selectors._coverage import Coverage
+from alfw.selectors._coverage import Coverage, apart_from_others
 from alfw.selectors._features import Environments, Rows, environments
 
 # Mean distance of a frame's environments below which it shows nothing new, in units of an element's spread.
 MIN_GAIN = 0.01
+FEW_LABELLED = 10  # with fewer, nobody knows how far labelled frames usually are apart
+USUAL = 0.95  # of the labelled frames are not farther from the others than what counts as usual
 
 
-def cover_greedily(chooser: Chooser, most: int, weight: Float | None = None) -> None:
+def cover_greedily(
+    chooser: Chooser, most: int, weight: Float | None = None, trust: float | None = None
+) -> None:
     """Choose, one after the other, the candidate whose environments add most to those labelled or chosen.
 
     What a frame adds is the mean distance of its environments to the nearest known ones, times its weight; where the
@@ -29,18 +33,21 @@ def cover_greedily(chooser: Chooser, most: int, weight: Float | None = None) -> 
         itself as many as are wanted; the choice is then made among those alone.
     weight : (G,) float64, optional
         Of each candidate.
+    trust : float, optional
+        See `EnvironmentsSelector`.
     """
     around = environments(chooser.pool, chooser.rows)
+    reach = _reach(chooser, around, trust)
     weight = np.ones(len(chooser.rows)) if weight is None else weight
     n_parts = min(-(-sum(len(n) for n in around.numbers) // most), len(chooser.rows))
     if n_parts == 1:
-        _choose(chooser, around, np.arange(len(chooser.rows)), weight)
+        _choose(chooser, around, np.arange(len(chooser.rows)), weight, reach)
         return
     picked = [
-        _best_of_part(chooser, around, np.arange(part, len(chooser.rows), n_parts), weight)
+        _best_of_part(chooser, around, np.arange(part, len(chooser.rows), n_parts), weight, reach)
         for part in range(n_parts)
     ]
-    _choose(chooser, around, np.sort(np.concatenate(picked)), weight)
+    _choose(chooser, around, np.sort(np.concatenate(picked)), weight, reach)
 
 
 def cover_in_tiers(chooser: Chooser, tiers: Sequence[Bool]) -> None:
@@ -53,16 +60,34 @@ def cover_in_tiers(chooser: Chooser, tiers: Sequence[Bool]) -> None:
         _pick(chooser, coverage, places, 1 / coverage.sizes, tier[places])
 
 
-def _choose(chooser: Chooser, around: Environments, places: Int, weight: Float) -> None:
+def _reach(chooser: Chooser, around: Environments, trust: float | None) -> Float:
+    """(G,): how far from what is labelled each candidate may be; infinite where it was not made by the model."""
+    reach = np.full(len(chooser.rows), np.inf)
+    if trust is not None and len(chooser.pool.driven) and len(around.labelled_numbers) >= FEW_LABELLED:
+        apart = apart_from_others(around.scale, around.labelled_numbers, around.labelled_features)
+        driven = np.asarray(chooser.pool.driven, bool)[chooser.rows]
+        reach[driven] = trust * np.nanquantile(apart, USUAL)
+    return reach
+
+
+def _usable(chooser: Chooser, around: Environments, places: Int, reach: Float) -> Coverage:
+    """What covers these places, after those are set aside that are not finite, or too far from what is labelled."""
     coverage = _coverage(around, places)
     chooser.set_aside(_spread(~coverage.finite, places, len(chooser.rows)), "not_finite")
+    if np.isfinite(reach).any():
+        chooser.set_aside(_spread(coverage.gain() > reach[places], places, len(chooser.rows)), "too_far")
+    return coverage
+
+
+def _choose(chooser: Chooser, around: Environments, places: Int, weight: Float, reach: Float) -> None:
+    coverage = _usable(chooser, around, places, reach)
     factor = _factor(chooser, coverage, places, weight)
     _pick(chooser, coverage, places, factor, np.ones(len(places), bool))
 
 
-def _best_of_part(chooser: Chooser, around: Environments, places: Int, weight: Float) -> Int:
+def _best_of_part(chooser: Chooser, around: Environments, places: Int, weight: Float, reach: Float) -> Int:
     """As many of these places as are wanted, chosen among them alone; duplicates and the budget come later."""
-    coverage = _coverage(around, places)
+    coverage = _usable(chooser, around, places, reach)
     factor = _factor(chooser, coverage, places, weight)
     eligible = chooser.eligible[places] & coverage.finite
     picked: list[int] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from alfw.core.exploration import Pool, Selection
 from alfw.selectors._choosing import Chooser, selected
@@ -24,6 +24,12 @@ class EnvironmentsSelector(BaseModel):
 
     Attributes
     ----------
+    trust : float or None
+        How far from all labelled frames a frame may be that dynamics on the model made (``too_far``): so many times the
+        distance that 95 % of the labelled frames have from all others. Farther away lie the holes of a potential, calm
+        to it and torn apart in truth, and a coverage would pick them first: with a model of 20 frames of malonaldehyde
+        at 300 K, physical frames up to 700 K were within 2.5 times, unphysical ones beyond 10 times. Each round reaches
+        farther. Not looked at with fewer than 10 labelled frames; None = never.
     weight : {None, "force-std"}
         "force-std": the distance is multiplied with the frame's force_std, which needs two members or more.
     exact_up_to : int
@@ -44,6 +50,7 @@ class EnvironmentsSelector(BaseModel):
     physical: Physical = Physical()
     band_eV_per_A: Band = (None, 3.0)
     dedup: Dedup = Dedup()
+    trust: PositiveFloat | None = 5.0
     weight: Literal["force-std"] | None = None
     exact_up_to: Annotated[int, Field(gt=0)] = 2_000_000
 
@@ -62,6 +69,6 @@ class EnvironmentsSelector(BaseModel):
 
         def choose(chooser: Chooser) -> None:
             weight = force_std_of(pool, chooser.rows, "weight: force-std") if self.weight else None
-            cover_greedily(chooser, self.exact_up_to, weight)
+            cover_greedily(chooser, self.exact_up_to, weight, self.trust)
 
         return selected(self, pool, limit, seed, choose)

@@ -95,12 +95,14 @@ def _offered(
     """
     frames, drawn = [pool.frames[i] for i in rest], [pool.frames[i] for i in audit]
     reasons = pool.reason[rest].tolist()
+    driven = np.array([getattr(sampler, "driven", False) for sampler in ctx.plugins.samplers], bool)
     plain = Pool(
         frames,
         pool.force_std[rest],
         pool.max_force[rest],
         [*labelled, *drawn, *coming],
         reasons=reasons if any(reasons) else (),
+        driven=driven[pool.part[rest]].tolist(),
     )
     if pool.features is None or pool.source is None:
         return plain, {}
@@ -116,6 +118,7 @@ def _offered(
         features=[pool.features[i] for i in rest],
         labelled_features=[known[frame.id] for frame in usable] + [pool.features[i] for i in audit],
         reasons=plain.reasons,
+        driven=plain.driven,
     )
     scale = features.scale_of(ctx, pool.source, full)
     kept = {"features": pool.source, "scale": ctx.store.put_blob(pack_scale(scale))}
