@@ -3,8 +3,8 @@
 Every arm starts from the same 20 frames at 300 K of a seed and labels 20 more a round, of what its own model's dynamics
 found; nobody gives it a frame at 700 K or of the proton's transfer. Labels: GFN2-xTB. Arms differ in exploration:
 plain MD at 300 K, a ladder of temperatures that is climbed round by round, uncertainty-biased MD at 300 K. All three
-choose by coverage of atomic environments in frozen features of nequix-mp-1, and look at their picks with GFN1-xTB
-first. The fourth is how the older system worked: what passed 5 or 10 eV/Å in MD at 300 and 500 K is labelled, nothing
+choose by coverage of atomic environments in frozen features of nequix-mp-1 inside a trust region, and look at their
+picks with GFN1-xTB first. The fourth is how the older system worked: what passed 5 or 10 eV/Å in MD at 300 and 500 K is labelled, nothing
 else. Errors are those of the same training as in tier T1 of label_efficiency.py (from scratch, one member), on the same
 tests; so is what has to be reached: the error of environments with 100 labels of the human-made pool, in every region.
 
@@ -152,6 +152,7 @@ def pool_of(exploration: Exploration, potential: Potential, items: list[Labeled]
         features=frozen().features(frames),
         labelled_features=frozen().features([item.frame for item in items]),
         reasons=reasons,
+        driven=[True] * len(frames),
     )
 
 
@@ -170,10 +171,13 @@ def one_round(arm: str, number: int, items: list[Labeled], seed: int) -> tuple[l
             picked = [pool.frames[choice.index] for choice in selection.chosen]
         else:
             selection = EnvironmentsSelector().select(pool, int(OVERSAMPLE * PER_ROUND), seed)
-            picked = physical([pool.frames[choice.index] for choice in selection.chosen], items)[:PER_ROUND]
+            picked = physical([pool.frames[choice.index] for choice in selection.chosen], items)
+            notes["unphysical_picks"] = len(selection.chosen) - len(picked)
+            picked = picked[:PER_ROUND]
         found += labelled(picked)
         notes["explosions"] += sum(event.explosion for event in exploration.events)
         notes["pool"] += len(pool.frames)
+        notes["too_far"] = selection.rejected.get("too_far", 0)
         notes["max_force_eV_per_A"] = round(float(exploration.counters["max_force_eV_per_A"]), 1)
         if len(found) >= PER_ROUND or not arm.startswith("failures"):
             break
@@ -186,7 +190,7 @@ def campaign(arm: str, seed: int) -> dict[str, Any]:
         "md": dict(MD),
         "arm": dict(ARMS[arm]),
         "name": arm,
-        "version": 2,
+        "version": 3,
         "loop": dict(IN_LOOP),
         "full": dict(SCRATCH),
     }
