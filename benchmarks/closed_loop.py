@@ -3,10 +3,11 @@
 Every arm starts from the same 20 frames at 300 K of a seed and labels 20 more a round, of what its own model's dynamics
 found; nobody gives it a frame at 700 K or of the proton's transfer. Labels: GFN2-xTB. Arms differ in exploration:
 plain MD at 300 K, a ladder of temperatures that is climbed round by round, uncertainty-biased MD at 300 K. All three
-choose by coverage of atomic environments in frozen features of nequix-mp-1 inside a trust region, and look at their
-picks with GFN1-xTB first. The fourth is how the older system worked: what passed 5 or 10 eV/Å in MD at 300 and 500 K is labelled, nothing
-else. Errors are those of the same training as in tier T1 of label_efficiency.py (from scratch, one member), on the same
-tests; so is what has to be reached: the error of environments with 100 labels of the human-made pool, in every region.
+choose by coverage of atomic environments in frozen features of nequix-mp-1 inside the default trust region, and look at
+their picks with GFN1-xTB first. The fourth is how the older system worked: what passed 5 or 10 eV/Å in MD at 300 and
+500 K is labelled, nothing else. Errors are those of the same training as in tier T1 of label_efficiency.py (from
+scratch, one member), on the same tests; so is what has to be reached: the error of environments with 100 labels of the
+human-made pool, in every region.
 
     python benchmarks/closed_loop.py [-o FILE] [--seeds 3] [--arms ...]
 
