@@ -15,6 +15,7 @@ import numpy as np
 from alfw.core.exploration import Pool
 from alfw.core.frame import Float, Frame
 from alfw.selectors._descriptors import descriptors
+from alfw.selectors._farthest import Distances
 from alfw.selectors.environments import EnvironmentsSelector
 
 ARMS = ("random", "farthest", "environments")
@@ -84,13 +85,10 @@ class Candidates:
 
 def farthest(vectors: Float, starts: Sequence[int], count: int) -> list[int]:
     """Farthest-point sampling from `starts`, doi:10.1016/0304-3975(85)90224-5."""
-    chosen = list(starts)
-    squares = (vectors**2).sum(1)
-    nearest = np.full(len(vectors), np.inf)
-    for i in chosen:
-        nearest = np.minimum(nearest, squares - 2 * vectors @ vectors[i] + squares[i])
+    distances, chosen = Distances(vectors), list(starts)
+    for i in starts:
+        pick = distances.add(vectors[i])
     while len(chosen) < count:
-        pick = int(nearest.argmax())
-        chosen.append(pick)
-        nearest = np.minimum(nearest, squares - 2 * vectors @ vectors[pick] + squares[pick])
+        chosen.append(int(pick))
+        pick = distances.add(vectors[chosen[-1]])
     return chosen

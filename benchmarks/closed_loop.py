@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from finetuning import CHECKPOINT, errors
 from label_efficiency import SCRATCH, TIERS, data, kept_run, of, summary, train
-from machine import describe_machine
+from machine import describe_machine, publish
 from oracle import MALONALDEHYDE, Oracle
 
 from alfw.core.exploration import Exploration, Pool
@@ -35,7 +35,7 @@ from alfw.core.frame import Frame
 from alfw.core.ids import content_id, derive_seed
 from alfw.core.protocols import Potential
 from alfw.core.records import Label, Labeled, Resources
-from alfw.core.uncertainty import frame_force_std
+from alfw.core.uncertainty import frame_force_std, frame_max_force
 from alfw.models.nequix import NequixModel
 from alfw.samplers.jaxmd import JaxMDSampler
 from alfw.selectors.environments import EnvironmentsSelector
@@ -148,7 +148,7 @@ def pool_of(exploration: Exploration, potential: Potential, items: list[Labeled]
     return Pool(
         frames=frames,
         force_std=np.array([frame_force_std(f, frame.free) for f, frame in zip(said, frames, strict=True)]),
-        max_force=np.array([np.linalg.norm(f.mean(0), axis=1).max() for f in said]),
+        max_force=np.array([frame_max_force(f, frame.free) for f, frame in zip(said, frames, strict=True)]),
         labelled=[item.frame for item in items],
         features=frozen().features(frames),
         labelled_features=frozen().features([item.frame for item in items]),
@@ -258,10 +258,7 @@ def main() -> None:
         "arms": {arm: {"exploration": dict(ARMS[arm]), **found} for arm, found in arms.items()},
         "machine": before,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

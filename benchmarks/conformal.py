@@ -13,7 +13,6 @@ prints one JSON object and writes it to FILE. What is done is kept in ~/.cache/a
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from finetuning import CHECKPOINT
 from label_efficiency import SMALL, data, kept_run, train
-from machine import describe_machine
+from machine import describe_machine, publish
 
 from alfw.core.calibration import clopper_pearson, conformal_factor, coverage_of, spearman
 from alfw.core.frame import Float
@@ -107,10 +106,7 @@ def main() -> None:
         "runs": runs,
         "machine": before,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

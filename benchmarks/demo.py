@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, publish
 
 GOAL_S = 360.0
 
@@ -40,10 +40,7 @@ def main() -> None:
         "reached": wall <= GOAL_S and errors[-1] < errors[0],
         "machine": machine,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text + "\n")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

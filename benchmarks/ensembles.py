@@ -12,7 +12,6 @@ prints one JSON object and writes it to FILE.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -22,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine
+from machine import describe_machine, publish
 
 MEMBERS, FRAMES = 4, 200
 NETWORK = {"hidden_irreps": "16x0e + 8x1o", "n_layers": 2}
@@ -116,10 +115,7 @@ def main() -> None:
     before = describe_machine()
     result = {"benchmark": "ensembles", "members": MEMBERS, "frames": FRAMES, "network": NETWORK}
     result |= {"training": TRAINING, **measure(), "machine": before}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ prints one JSON object and writes it to FILE.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe_machine
+from machine import describe_machine, publish
 from oracle import ethanol, pool, test_regions
 
 from alfw.core.exploration import Pool
@@ -153,10 +152,7 @@ def main() -> None:
             result["ethanol"] = {"frames": ETHANOL_FRAMES, "runs": of_ethanol(arguments.checkpoint)}
         if arguments.only != "ethanol":
             result["malonaldehyde"] = of_malonaldehyde(arguments.checkpoint, arguments.seeds)
-    text = json.dumps(result | {"machine": before}, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    publish(result | {"machine": before}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from arms import ARMS, Candidates
 from finetuning import CHECKPOINT, errors
-from machine import describe_machine
+from machine import describe_machine, publish
 from oracle import cached, pool, test_regions
 from systems import COPPER, COPPER_POOL, PEPTIDE_POOL, copper, peptide, pool_of, tests_of
 
@@ -240,10 +240,7 @@ def main() -> None:
     seeds = range(SHORT_SEEDS if arguments.short else arguments.seeds)
     tables = {name: tier_table(name, seeds) for name in arguments.tiers}
     result = {"benchmark": "label_efficiency", "seeds": len(seeds), "tiers": tables, "machine": before}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -15,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from fireworks import LaunchPad
 from label_campaigns import campaign, database, ethanols, label_fireworks, labelled
-from machine import describe_machine
+from machine import describe_machine, publish
 
 from alfw.core.frame import Frame
 from alfw.core.units import BOHR_A, HARTREE_eV, KB_eV_PER_K
@@ -106,10 +105,7 @@ def main() -> None:
             "external_program": external(pad, folder, arguments.external),
             "machine": describe_machine(),
         }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text + "\n")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ prints one JSON object and writes it to FILE.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -22,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 from ase.io import read
-from machine import describe_machine
+from machine import describe_machine, publish
 
 from alfw.core.neighbours import neighbours
 from alfw.io.frames import write_extxyz
@@ -120,10 +119,7 @@ def main() -> None:
             **measure(Path(folder)),
             "machine": before,
         }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

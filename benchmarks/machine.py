@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,14 @@ PACKAGES = (
     "pyscf",
     "tblite",
 )
+
+
+def publish(result: Mapping[str, Any], path: Path | None) -> None:
+    """Print a result as one JSON object, and write it to a file if one is given."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if path is not None:
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def describe_machine() -> dict[str, Any]:

@@ -12,7 +12,6 @@ prints one JSON object (median of the repetitions, which take turns) and writes 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
-from machine import describe_machine
+from machine import describe_machine, publish
 
 from alfw.core.frame import Frame
 from alfw.core.records import Label, Labeled, Resources, TrainingData
@@ -153,10 +152,7 @@ def main() -> None:
         "reached": min(goal) >= GOAL,
         "networks": networks,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if args.output:
-        args.output.write_text(text + "\n")
+    publish(result, args.output)
 
 
 def measured(weights: list[Path], steps: int, repeats: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from label_campaigns import campaign, database, ethanols, label_fireworks, labelled
-from machine import describe_machine
+from machine import describe_machine, publish
 
 from alfw.config import CampaignConfig
 from alfw.core.frame import Frame
@@ -59,10 +58,7 @@ def main() -> None:
         "reached": 1e3 * (mean - qm) <= 50.0,
         "machine": describe_machine(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text + "\n")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from machine import describe_machine
+from machine import describe_machine, publish
 
 from alfw.core.frame import Frame
 from alfw.core.protocols import label
@@ -125,10 +125,7 @@ def main() -> None:
         "options": {**arguments.model, "training": arguments.training},
         "machine": describe_machine(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text + "\n")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

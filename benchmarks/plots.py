@@ -16,7 +16,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 from science_tables import ARM
-from tabular import result
+from tabular import RESULTS, result
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 COLOURS = {"random": "#999999", "farthest": "#56b4e9", "environments": "#d55e00"}
@@ -72,10 +72,13 @@ def closed_loop() -> Any:
 
 
 def main() -> None:
-    """Both."""
+    """Those that there is a result of."""
     IMAGES.mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
         for draw in (label_efficiency, closed_loop):
+            if not (RESULTS / f"{draw.__name__}.json").is_file():
+                print(f"{draw.__name__}: no result to draw")
+                continue
             figure = draw()
             figure.tight_layout()
             figure.savefig(IMAGES / f"{draw.__name__}.svg", metadata={"Date": None})

@@ -8,7 +8,6 @@ Both are timed in turn in one process, after compilation, and their numbers are 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
-from machine import describe_machine
+from machine import describe_machine, publish
 from nequix.calculator import NequixCalculator
 
 from alfw.core.frame import Frame
@@ -122,10 +121,7 @@ def main() -> None:
         "cases": {name: measure(*case) for name, case in cases().items()},
         "machine": before,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

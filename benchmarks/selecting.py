@@ -22,7 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from machine import describe_machine
+from machine import describe_machine, publish
 from selection_data import (
     ATOMS,
     LABELLED,
@@ -262,10 +262,7 @@ def main() -> None:
         "cases": cases,
         "machine": before,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

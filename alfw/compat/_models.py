@@ -1,4 +1,7 @@
-"""What `--models` of the second seed may name: files, a folder, a comma list, a glob that the shell left as it was."""
+"""Flags that commands of the second seed share, and what `--models` may name.
+
+Files, a folder, a comma list, a glob that the shell left as it was.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,21 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
+from alfw.compat._shell import Parser
 from alfw.core.errors import DataError
 from alfw.models.ensemble import KINDS
+
+
+def add_models(parser: Parser) -> None:
+    """The flag ``--models``."""
+    what = "files, a folder, a comma list or a glob; .nqx, .pt"
+    parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help=what)
+
+
+def add_state(parser: Parser) -> None:
+    """The flags ``--charge`` and ``--multiplicity``."""
+    parser.add_argument("--charge", type=int, default=0, help="of structures that do not say")
+    parser.add_argument("--multiplicity", type=int, default=1, help="of structures that do not say")
 
 
 def find_models(texts: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alfw.compat._models import find_models
+from alfw.compat._models import add_models, add_state, find_models
 from alfw.compat._shell import CHECK_FAILED, OK, Parser, leave, say, show
 from alfw.models.ensemble import load_models
 from alfw.steps.screen_files import read_structures, screen
@@ -23,8 +23,7 @@ from alfw.steps.train_table import now_and_then
 def parser() -> Parser:
     """The flags."""
     parser = Parser("run_ensemble", "Energies and forces of an ensemble on structures.")
-    what = "files, a folder, a comma list or a glob; .nqx, .pt"
-    parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help=what)
+    add_models(parser)
     what = "folder, files or globs; any format that ASE reads"
     parser.add_argument("--structures", nargs="+", required=True, metavar="DIR", help=what)
     parser.add_argument(
@@ -35,8 +34,7 @@ def parser() -> Parser:
         default=Path("ensemble_results.json"),
         metavar="FILE.json",
     )
-    parser.add_argument("--charge", type=int, default=0, help="of structures that do not say")
-    parser.add_argument("--multiplicity", type=int, default=1, help="of structures that do not say")
+    add_state(parser)
     return parser
 
 

@@ -12,7 +12,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from alfw.compat._models import find_models
+from alfw.compat._models import add_models, add_state, find_models
 from alfw.compat._shell import OK, Parser, leave, say, show
 from alfw.io.files import write_file
 from alfw.steps.validate import Validation, save_html, save_report, validate
@@ -22,8 +22,7 @@ from alfw.steps.validation.testset import Reading
 def parser() -> Parser:
     """The flags."""
     parser = Parser("validate_models", "Errors of an ensemble on labelled structures.")
-    what = "files, a folder, a comma list or a glob; .nqx, .pt"
-    parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help=what)
+    add_models(parser)
     what = "folder, files or globs of labelled structures"
     parser.add_argument("--testset", nargs="+", required=True, metavar="DIR", help=what)
     parser.add_argument(
@@ -35,8 +34,7 @@ def parser() -> Parser:
         metavar="FILE.json",
     )
     parser.add_argument("--html", type=Path, metavar="FILE.html", help="a page with pictures as well")
-    parser.add_argument("--charge", type=int, default=0, help="of structures that do not say")
-    parser.add_argument("--multiplicity", type=int, default=1, help="of structures that do not say")
+    add_state(parser)
     return parser
 
 

@@ -29,6 +29,11 @@ def force_std(forces: Float) -> Float:
     return np.sqrt(((forces - forces.mean(0)) ** 2).sum(-1).mean(0))
 
 
+def frame_max_force(forces: Float, free: Bool) -> float:
+    """Largest norm (eV/Å) of the mean force on the atoms that may move; forces (K, n, 3), free (n,)."""
+    return float(np.linalg.norm(forces.mean(0), axis=1)[free].max(initial=0.0))
+
+
 def frame_force_std(forces: Float, free: Bool) -> float:
     """Largest `force_std` (eV/Å) over the atoms that may move; forces (K, n, 3), free (n,)."""
     return float(force_std(forces)[free].max(initial=0.0)) if free.any() else 0.0

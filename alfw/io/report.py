@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, its place in the report, and what a reader has to know."""
+
+    section: str
+    name: str
+    png: bytes
+    caption: str
 
 
 def render(template: str, **values: Any) -> str:

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from alfw.core.errors import SamplingError
 from alfw.core.frame import Frame
 from alfw.core.protocols import JaxPotential
 from alfw.core.units import KB_eV_PER_K
 from alfw.samplers._physical import extent
+from alfw.samplers._structures import check_elements
 from alfw.samplers._walkers import Walkers, drifts_not
 
 ALL_PAIRS_MAX_ATOMS = 30
@@ -120,11 +120,7 @@ def atoms_of(walkers: Walkers, potential: JaxPotential, limits: NDArray[np.float
 
 
 def species_index(frame: Frame, species: tuple[int, ...]) -> NDArray[np.int32]:
-    """(n,) int32: the index of each atom's element in the potential's list."""
-    unknown = set(frame.numbers.tolist()) - set(species)
-    if unknown:
-        raise SamplingError(
-            f"frame {frame.id[:12]}: the potential does not know the elements Z = {sorted(unknown)}"
-        )
+    """(n,) int32: the index of each atom's element in the potential's list; each has to be there."""
+    check_elements(species, frame)
     lookup = {z: i for i, z in enumerate(species)}
     return np.array([lookup[z] for z in frame.numbers.tolist()], np.int32)

@@ -19,12 +19,12 @@ def check_starts(kind: str, potential: Potential, starts: Sequence[Frame]) -> No
     if not starts:
         raise SamplingError(f"sampler {kind!r} has no frame to start from")
     for frame in starts:
-        check_elements(potential, frame)
+        check_elements(potential.species, frame)
 
 
-def check_elements(potential: Potential, frame: Frame) -> None:
-    """Raise SamplingError where the potential does not know an element of the frame."""
-    unknown = sorted(set(frame.numbers.tolist()) - set(potential.species))
+def check_elements(species: Sequence[int], frame: Frame) -> None:
+    """Raise SamplingError where a potential of these species does not know an element of the frame."""
+    unknown = sorted(set(frame.numbers.tolist()) - set(species))
     if unknown:
         raise SamplingError(f"frame {frame.id[:12]}: the potential does not know the elements Z = {unknown}")
 

@@ -152,7 +152,7 @@ class PlacementsSampler(BaseModel):
             else:
                 raise SamplingError(self._jammed(i, len(bodies), packing))
             made.append((self._frame(packing), i, 0))
-            check_elements(potential, made[-1][0])
+            check_elements(potential.species, made[-1][0])
         return record(made, {"n_rejected_close": tried - self.count})
 
     def _bodies(self, starts: Sequence[Frame], rng: np.random.Generator) -> list[Frame]:

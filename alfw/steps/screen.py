@@ -10,7 +10,7 @@ import numpy as np
 from alfw.core.frame import Frame
 from alfw.core.protocols import Potential
 from alfw.core.records import Prediction
-from alfw.core.uncertainty import frame_force_std
+from alfw.core.uncertainty import frame_force_std, frame_max_force
 from alfw.io.shards import pack, unpack
 from alfw.steps import features
 from alfw.steps.context import Context, Outcome
@@ -132,8 +132,5 @@ def mean_forces(prediction: Prediction) -> list[np.ndarray]:
 def screened(frames: Sequence[Frame], prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
     """force_std and largest mean force of each frame, both (B,) float64 eV/Å, over the atoms that may move."""
     std = [frame_force_std(f, frame.free) for frame, f in zip(frames, prediction.forces, strict=True)]
-    norm = [
-        np.linalg.norm(f.mean(0), axis=1)[frame.free]
-        for frame, f in zip(frames, prediction.forces, strict=True)
-    ]
-    return np.array(std), np.array([n.max(initial=0.0) for n in norm])
+    force = [frame_max_force(f, frame.free) for frame, f in zip(frames, prediction.forces, strict=True)]
+    return np.array(std), np.array(force)

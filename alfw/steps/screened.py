@@ -16,7 +16,7 @@ import numpy as np
 
 from alfw.core.errors import DataError
 from alfw.core.frame import Bool, Float, Frame
-from alfw.core.uncertainty import force_std
+from alfw.core.uncertainty import force_std, frame_max_force
 from alfw.io.files import write_file
 from alfw.io.frames import read_frames
 from alfw.io.shards import pack, unpack
@@ -79,9 +79,7 @@ class Screening:
     def max_force(self) -> Float:
         """(B,) float64, eV/Å: largest mean force on an atom that may move."""
         pairs = zip(self.frames, self.forces, strict=True)
-        return np.array(
-            [np.linalg.norm(f.mean(0), axis=1)[frame.free].max(initial=0.0) for frame, f in pairs]
-        )
+        return np.array([frame_max_force(forces, frame.free) for frame, forces in pairs])
 
     @property
     def energy_std_per_atom(self) -> Float:

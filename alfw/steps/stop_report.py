@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from alfw.core.learning_curve import LearningCurve
 from alfw.core.metrics import as_json
 from alfw.core.registry import private
 from alfw.io.files import write_file
+from alfw.io.report import Picture
 from alfw.steps.context import load_config
 from alfw.steps.summary import campaign_summary
 from alfw.store import Store
@@ -24,16 +24,6 @@ from alfw.store import Store
 FORMAT = "alfw campaign report 1"
 SUFFIXES = (".html", ".md", ".json")
 AHEAD = 1.5  # times the labels so far, or the next round's: how far the law is drawn
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG, its section of the report, and what a reader has to know."""
-
-    section: str
-    name: str
-    png: bytes
-    caption: str
 
 
 def campaign_report(store: Store, campaign: str) -> dict[str, Any]:

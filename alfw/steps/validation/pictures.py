@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,13 @@ import numpy as np
 from alfw.core.frame import Float
 from alfw.core.metrics import HISTOGRAM_EDGES, rmse
 from alfw.core.registry import private
+from alfw.io.report import Picture
 from alfw.steps.validation.errors import pairs_by_source
 from alfw.steps.validation.predicted import Predicted
 from alfw.steps.validation.spread import atoms_of, frame_maxima, not_vanishing
 
 MAX_POINTS = 200_000  # of a cloud; of more, every so many
 MAX_CURVES = 12
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG, its place in the report, and what a reader has to know."""
-
-    section: str
-    name: str
-    png: bytes
-    caption: str
 
 
 def pictures(report: Mapping[str, Any], predicted: Predicted) -> list[Picture]:
