@@ -3,8 +3,8 @@
 Tiers, each with its own pool (see oracle.py, systems.py), tests of runs of their own, and paired seeds (the same first
 frames for every arm):
 
-T1      malonaldehyde, 5,000 frames, imbalanced and reactive: from scratch with 100 labels, and fine-tuned from
-        nequix-mp-1 with 30 and with 15
+T1      malonaldehyde, 5,000 frames, imbalanced and reactive: from scratch with 100 labels, one member and the mean of
+        three, and fine-tuned from nequix-mp-1 with 30 and with 15
 T2      malonaldehyde at 300 K only, from scratch with 100 labels
 copper  31 atoms, periodic, with rare melt and compression; alanine dipeptide, 22 atoms, with a rare turn: from
         scratch with 60 labels
@@ -32,8 +32,10 @@ from arms import ARMS, Candidates
 from finetuning import CHECKPOINT, errors
 from machine import describe_machine, publish
 from oracle import cached, pool, test_regions
+from scipy.stats import t as student
 from systems import COPPER, COPPER_POOL, PEPTIDE_POOL, copper, peptide, pool_of, tests_of
 
+from alfw.core.frame import Float
 from alfw.core.ids import content_id
 from alfw.core.protocols import Potential
 from alfw.core.records import Labeled, Resources, TrainingData
@@ -77,12 +79,25 @@ class Tier:
 
 TIERS = {
     "T1": Tier("malonaldehyde", 100, 20, SCRATCH),
+    "T1, 3 members": Tier("malonaldehyde", 100, 20, {**SCRATCH, "members": 3}),
     "T1 fine-tuned 30": Tier("malonaldehyde", 30, 1, FINE_TUNED, tuned=True),
     "T1 fine-tuned 15": Tier("malonaldehyde", 15, 1, FINE_TUNED, tuned=True),
     "T2": Tier("malonaldehyde 300 K", 100, 20, SCRATCH),
     "copper": Tier("copper", 60, 10, {**SMALL, "training": {**SCRATCH["training"], "steps": 1600}}),
     "alanine dipeptide": Tier("peptide", 60, 10, SMALL),
+    "T1, 40 labels": Tier("malonaldehyde", 40, 20, SCRATCH),
+    "T1, 65 labels": Tier("malonaldehyde", 65, 20, SCRATCH),
 }
+# Tiers that are not measured with all arms and seeds: three members cost three times as much, random is far behind.
+ONLY = {"T1, 3 members": ("farthest", "environments")}
+FEWER_SEEDS = (
+    "alanine dipeptide",
+    "copper",
+    "T1 fine-tuned 15",
+    "T1 fine-tuned 30",
+    "T1, 40 labels",
+    "T1, 65 labels",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,23 +193,33 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     regions = dict(zip(runs[0]["regions"], table.mean(0).round(1).tolist(), strict=True))
     return {
         "mean": round(float(mean.mean()), 1),
-        "mean_sd": round(float(mean.std(ddof=1)), 1) if len(runs) > 1 else None,
+        "mean_95": margin_95(mean),
         "mean_by_seed": mean.round(1).tolist(),
         "worst": round(float(worst.mean()), 1),
+        "worst_95": margin_95(worst),
         "worst_by_seed": worst.round(1).tolist(),
         "regions": regions,
         "rare_frames": [run["rare_frames"] for run in runs],
     }
 
 
+def margin_95(values: Float) -> float | None:
+    """Half of the 95 % interval of the mean over seeds, Student's t; None with one seed."""
+    if len(values) < 2:
+        return None
+    return round(float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5), 1)
+
+
 def paired(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """How the default does against the two others, seed by seed: differences of the means, and wins by 5 %."""
     ours = np.array(arms["environments"]["mean_by_seed"])
     found = {}
-    for arm in ("random", "farthest"):
+    for arm in (arm for arm in arms if arm != "environments"):
         theirs = np.array(arms[arm]["mean_by_seed"])
         found[f"environments - {arm}"] = {
             "by_seed": (ours - theirs).round(1).tolist(),
+            "mean": round(float((ours - theirs).mean()), 1),
+            "mean_95": margin_95(ours - theirs),
             "better": int((ours < theirs).sum()),
             "better_by_5_percent": int((ours <= 0.95 * theirs).sum()),
             "of": len(ours),
@@ -204,9 +229,9 @@ def paired(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def tier_table(name: str, seeds: range) -> dict[str, Any]:
     """All arms of a tier, with what they were trained with."""
-    runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+    runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ONLY.get(name, ARMS)}
     for seed in seeds:
-        for arm in ARMS:
+        for arm in runs:
             runs[arm].append(of(name, arm, seed))
             print(f"{name} {arm} seed {seed}: {runs[arm][-1]['regions']}", flush=True)
     arms = {arm: summary(found) for arm, found in runs.items()}
@@ -219,6 +244,7 @@ def tier_table(name: str, seeds: range) -> dict[str, Any]:
     return {
         "labels": tier.labels,
         "starts": tier.starts,
+        "seeds": len(seeds),
         "model": {**tier.model, **start, "training": training},
         "arms_meV_per_A": arms,
         "paired": paired(arms),
@@ -230,16 +256,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
     parser.add_argument("--tiers", nargs="+", choices=list(TIERS), default=list(TIERS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--short", action="store_true", help=f"{SHORT_SEEDS} seeds")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help=f"of the tiers that have more than {SHORT_SEEDS}"
+    )
+    parser.add_argument("--short", action="store_true", help=f"{SHORT_SEEDS} seeds of every tier")
     arguments = parser.parse_args()
     if not CHECKPOINT.is_file():
         print(f"nothing measured: {CHECKPOINT} is not there, set ALFW_TEST_CHECKPOINT")
         return
     before = describe_machine()
-    seeds = range(SHORT_SEEDS if arguments.short else arguments.seeds)
-    tables = {name: tier_table(name, seeds) for name in arguments.tiers}
-    result = {"benchmark": "label_efficiency", "seeds": len(seeds), "tiers": tables, "machine": before}
+    tables = {}
+    for name in arguments.tiers:
+        few = arguments.short or name in FEWER_SEEDS
+        tables[name] = tier_table(name, range(SHORT_SEEDS if few else arguments.seeds))
+    result = {"benchmark": "label_efficiency", "tiers": tables, "machine": before}
     publish(result, arguments.output)
 
 

@@ -27,9 +27,10 @@ class EnvironmentsSelector(BaseModel):
     trust : float or None
         How far from all labelled frames a frame may be that dynamics on the model made (``too_far``): so many times the
         distance that 95 % of the labelled frames have from all others. Farther away lie the holes of a potential, calm
-        to it and torn apart in truth, and a coverage would pick them first: with a model of 20 frames of malonaldehyde
-        at 300 K, physical frames up to 700 K were within 2.5 times, unphysical ones beyond 10 times. Each round reaches
-        farther. Not looked at with fewer than 10 labelled frames; None = never.
+        to it and torn apart in truth, and a coverage would pick them first: with 20 labelled frames of malonaldehyde at
+        300 K, true frames up to 700 K and of the proton's transfer were within 2.5 times, unphysical ones of the
+        model's dynamics beyond 8 times (two seeds). Each round reaches farther. Not looked at with fewer than 10
+        labelled frames; None = never.
     weight : {None, "force-std"}
         "force-std": the distance is multiplied with the frame's force_std, which needs two members or more.
     exact_up_to : int
