@@ -2,7 +2,7 @@
 
     python benchmarks/plots.py
 
-writes docs/images/label_efficiency.svg and docs/images/closed_loop.svg.
+writes label_efficiency.svg, label_curves.svg and closed_loop.svg to docs/images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def label_efficiency() -> Any:
     """Bars of the errors by region, one panel a tier; dots are the seeds' means over regions."""
     tiers = result("label_efficiency")["tiers"]
     columns = 3
-    figure, axes = plt.subplots(-(-len(tiers) // columns), columns, figsize=(10, 5.5), squeeze=False)
+    figure, axes = plt.subplots(
+        -(-len(tiers) // columns), columns, figsize=(10, 2.7 * -(-len(tiers) // columns)), squeeze=False
+    )
     for axis, (name, tier) in zip(axes.flat, tiers.items(), strict=False):
         for k, (arm, row) in enumerate(tier["arms_meV_per_A"].items()):
             regions = list(row["regions"])
@@ -45,6 +47,28 @@ def label_efficiency() -> Any:
     for axis in list(axes.flat)[len(tiers) :]:
         axis.axis("off")
     axes.flat[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def label_curves() -> Any:
+    """Error against labels in tier T1, from scratch; dots are seeds, those that all sizes were measured with."""
+    tiers = result("label_efficiency")["tiers"]
+    sizes = [name for name in ("T1, 40 labels", "T1, 65 labels", "T1") if name in tiers]
+    few = min(tiers[name]["seeds"] for name in sizes)
+    labels = [tiers[name]["labels"] for name in sizes]
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3), sharex=True)
+    for axis, key, title in zip(
+        axes, ("mean", "worst"), ("mean of the regions", "worst region"), strict=True
+    ):
+        for arm, colour in COLOURS.items():
+            rows = [tiers[name]["arms_meV_per_A"][arm][f"{key}_by_seed"][:few] for name in sizes]
+            axis.plot(labels, rows, ".", color=colour, markersize=3)
+            axis.plot(labels, np.mean(rows, axis=1), "o-", color=colour, markersize=4, label=ARM[arm])
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("labels")
+        axis.set_ylim(bottom=0)
+    axes[0].set_ylabel("force RMSE, meV/Å")
+    axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -71,12 +95,19 @@ def closed_loop() -> Any:
     return figure
 
 
+PICTURES = {
+    label_efficiency: "label_efficiency",
+    label_curves: "label_efficiency",
+    closed_loop: "closed_loop",
+}
+
+
 def main() -> None:
     """Those that there is a result of."""
     IMAGES.mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
-        for draw in (label_efficiency, closed_loop):
-            if not (RESULTS / f"{draw.__name__}.json").is_file():
+        for draw, source in PICTURES.items():
+            if not (RESULTS / f"{source}.json").is_file():
                 print(f"{draw.__name__}: no result to draw")
                 continue
             figure = draw()

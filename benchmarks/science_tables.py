@@ -14,13 +14,19 @@ def per_seed(values: list[float]) -> str:
     return " / ".join(f"{x:.1f}" for x in values)
 
 
+def with_margin(row: dict[str, Any], key: str, sign: str = "") -> str:
+    """A mean over seeds and half of its 95 % interval."""
+    margin = row[f"{key}_95"]
+    return f"{row[key]:{sign}.1f}" if margin is None else f"{row[key]:{sign}.1f} ± {margin:.1f}"
+
+
 def label_efficiency() -> str:
     """Errors of the three ways to choose, tier by tier."""
     head = [
         "tier",
         "labels",
         "chosen by",
-        "mean",
+        "mean of the regions",
         "by seed",
         "worst region",
         "regions",
@@ -32,9 +38,9 @@ def label_efficiency() -> str:
             regions = ", ".join(f"{region} {value:.0f}" for region, value in row["regions"].items())
             rare = per_count(row["rare_frames"])
             cells = [
-                f"{row['mean']:.1f}",
+                with_margin(row, "mean"),
                 per_seed(row["mean_by_seed"]),
-                f"{row['worst']:.1f}",
+                with_margin(row, "worst"),
                 regions,
                 rare,
             ]
@@ -52,7 +58,8 @@ def paired() -> str:
     head = [
         "tier",
         "environments against",
-        "difference of the means by seed",
+        "difference of the means",
+        "by seed",
         "better in",
         "by 5 % or more in",
     ]
@@ -62,7 +69,7 @@ def paired() -> str:
             other = ARM[what.removeprefix("environments - ")]
             differences = " / ".join(f"{x:+.1f}" for x in row["by_seed"])
             better = [f"{row[key]} of {row['of']}" for key in ("better", "better_by_5_percent")]
-            rows.append([name, other, differences, *better])
+            rows.append([name, other, with_margin(row, "mean", "+"), differences, *better])
     return markdown(head, rows)
 
 
