@@ -47,6 +47,13 @@ SCRATCH: Mapping[str, Any] = {
     "members": 1,
     "training": {"steps": 6400, "batch_size": 4, "learning_rate": 2e-2},
 }
+# The same with features of degree 2 and a smoother start: 36.5 there (degree 2 alone 38.8, the start alone 40.9).
+DEGREE_2: Mapping[str, Any] = {
+    **SCRATCH,
+    "hidden_irreps": "32x0e + 16x1o + 8x2e",
+    "lmax": 2,
+    "mlp_init_scale": 2.0,
+}
 # For larger systems a smaller network, so that it takes no longer.
 SMALL: Mapping[str, Any] = {**SCRATCH, "hidden_irreps": "16x0e + 8x1o", "n_layers": 2}
 FINE_TUNED: Mapping[str, Any] = {"members": 1}
@@ -80,6 +87,7 @@ class Tier:
 TIERS = {
     "T1": Tier("malonaldehyde", 100, 20, SCRATCH),
     "T1, 3 members": Tier("malonaldehyde", 100, 20, {**SCRATCH, "members": 3}),
+    "T1, l = 2": Tier("malonaldehyde", 100, 20, DEGREE_2),
     "T1 fine-tuned 30": Tier("malonaldehyde", 30, 1, FINE_TUNED, tuned=True),
     "T1 fine-tuned 15": Tier("malonaldehyde", 15, 1, FINE_TUNED, tuned=True),
     "T2": Tier("malonaldehyde 300 K", 100, 20, SCRATCH),

@@ -19,6 +19,7 @@ from alfw.core.errors import DataError, TrainingError
 from alfw.core.frame import Frame
 from alfw.core.neighbours import neighbours
 from alfw.core.protocols import JaxPotential, Model
+from alfw.models._nequix_start import first_weights, spec_of
 from alfw.models.nequix import NequixModel
 
 TINY = {"hidden_irreps": "4x0e + 2x1o", "n_layers": 2, "radial_mlp_size": 8, "members": 2}
@@ -276,6 +277,17 @@ def test_options_are_checked():
     with pytest.raises(ValidationError, match="no scalars"):
         NequixModel(hidden_irreps="8x1o")
     assert NequixModel(start_from=None).members == 4
+
+
+def test_the_radial_network_begins_as_wide_as_it_is_told():
+    begun = []
+    for variance in (1.0, 4.0):
+        model = NequixModel(**TINY, mlp_init_scale=variance)
+        begun.append(first_weights(model, spec_of(model, STATISTICS, None), None, 0))
+    (narrow, where), (wide, _) = (jax.tree_util.tree_flatten(weights) for weights in begun)
+    grown = [np.allclose(b, 2 * a) and not np.allclose(a, 0) for a, b in zip(narrow, wide, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(narrow, wide, strict=True)]
+    assert all(a != b for a, b in zip(grown, same, strict=True)) and any(grown), where
 
 
 def test_options_are_light():

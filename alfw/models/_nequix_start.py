@@ -21,7 +21,6 @@ from alfw.models.nequix import NequixModel
 from alfw.models.statistics import check_finite
 from alfw.models.statistics import statistics as shared_statistics
 
-MLP_INIT_SCALE = 4.0  # Nequix's own default
 PROBE_FACTORS = (0.5, 1.0, 2.0)  # of the learning rate
 PROBE_STEPS = 100
 
@@ -41,7 +40,7 @@ def spec_of(model: NequixModel, statistics: dict[str, Any], start: Path | None) 
         radial_mlp_size=model.radial_mlp_size,
         radial_mlp_layers=model.radial_mlp_layers,
         radial_polynomial_p=model.radial_polynomial_p,
-        mlp_init_scale=MLP_INIT_SCALE,
+        mlp_init_scale=model.mlp_init_scale,
         index_weights=model.index_weights,
         layer_norm=model.layer_norm,
         shift=0.0,

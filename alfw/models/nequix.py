@@ -37,7 +37,7 @@ ARCHITECTURE = frozenset(
         "radial_mlp_size",
         "radial_mlp_layers",
     }
-    | {"radial_polynomial_p", "index_weights", "layer_norm"}
+    | {"radial_polynomial_p", "mlp_init_scale", "index_weights", "layer_norm"}
 )
 # Fine-tuning: measured for 30 labels of malonaldehyde on nequix-mp-1 (docs/models.md); half the steps or half the rate
 # gave larger errors there.
@@ -114,6 +114,8 @@ class NequixModel(BaseModel):
         Features of an atom: so many scalars (0e), vectors (1o) …
     lmax : int
         Highest degree of the spherical harmonics of an edge.
+    mlp_init_scale : float
+        Variance of the radial network's first random weights, in Nequix's unit; a smaller one begins smoother.
     index_weights, layer_norm : bool
         Nequix's per-element skip connections, and its normalisation. Nequix can convert to torch only what has no
         per-element weights; they stay on because 200 ethanol labels at 500 K then give 11 % smaller force errors at
@@ -159,6 +161,7 @@ class NequixModel(BaseModel):
     radial_mlp_size: PositiveInt = 32
     radial_mlp_layers: PositiveInt = 2
     radial_polynomial_p: PositiveFloat = 6.0
+    mlp_init_scale: PositiveFloat = 4.0
     index_weights: bool = True
     layer_norm: bool = False
     training: NequixTraining = NequixTraining()
