@@ -4,10 +4,10 @@ Every arm starts from the same 20 frames at 300 K of a seed and labels 20 more a
 found; nobody gives it a frame at 700 K or of the proton's transfer. Labels: GFN2-xTB. Arms differ in exploration:
 plain MD at 300 K, a ladder of temperatures that is climbed round by round, uncertainty-biased MD at 300 K. All of them
 choose by coverage of atomic environments in frozen features of nequix-mp-1 inside the trust region (the default one; a
-smaller one once), and look at their picks with GFN1-xTB first. The last is how the older system worked: what passed 5 or 10 eV/Å in MD at 300 and
-500 K is labelled, nothing else. Errors are those of the same training as in tier T1 of label_efficiency.py (from
-scratch, one member), on the same tests; so is what has to be reached: the error of environments with 100 labels of the
-human-made pool, in every region.
+smaller one once), and look at their picks with GFN1-xTB first. The last is how the older system worked: what passed 5
+or 10 eV/Å in MD at 300 and 500 K is labelled, nothing else. Errors are those of the same training as in tier T1 of
+label_efficiency.py (from scratch, one member), on the same tests; so is what has to be reached: the error of
+environments with 100 labels of the human-made pool, in every region.
 
     python benchmarks/closed_loop.py [-o FILE] [--seeds 3] [--arms ...]
 
