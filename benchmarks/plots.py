@@ -2,7 +2,7 @@
 
     python benchmarks/plots.py
 
-writes label_efficiency.svg, label_curves.svg and closed_loop.svg to docs/images.
+writes label_efficiency.svg and closed_loop.svg to docs/images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tabular import RESULTS, result
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 COLOURS = {"random": "#999999", "farthest": "#56b4e9", "environments": "#d55e00"}
-LINES = ("#0072b2", "#d55e00", "#009e73", "#999999")
+LINES = ("#0072b2", "#d55e00", "#e69f00", "#009e73", "#999999")
 STYLE = {"svg.hashsalt": "alfw", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -50,28 +50,6 @@ def label_efficiency() -> Any:
     return figure
 
 
-def label_curves() -> Any:
-    """Error against labels in tier T1, from scratch; dots are seeds, those that all sizes were measured with."""
-    tiers = result("label_efficiency")["tiers"]
-    sizes = [name for name in ("T1, 40 labels", "T1, 65 labels", "T1") if name in tiers]
-    few = min(tiers[name]["seeds"] for name in sizes)
-    labels = [tiers[name]["labels"] for name in sizes]
-    figure, axes = plt.subplots(1, 2, figsize=(7, 3), sharex=True)
-    for axis, key, title in zip(
-        axes, ("mean", "worst"), ("mean of the regions", "worst region"), strict=True
-    ):
-        for arm, colour in COLOURS.items():
-            rows = [tiers[name]["arms_meV_per_A"][arm][f"{key}_by_seed"][:few] for name in sizes]
-            axis.plot(labels, rows, ".", color=colour, markersize=3)
-            axis.plot(labels, np.mean(rows, axis=1), "o-", color=colour, markersize=4, label=ARM[arm])
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("labels")
-        axis.set_ylim(bottom=0)
-    axes[0].set_ylabel("force RMSE, meV/Å")
-    axes[0].legend(frameon=False, fontsize=8)
-    return figure
-
-
 def closed_loop() -> Any:
     """Errors of the exploring model as labels come in, one panel a region; lines are means over seeds."""
     r = result("closed_loop")
@@ -95,19 +73,12 @@ def closed_loop() -> Any:
     return figure
 
 
-PICTURES = {
-    label_efficiency: "label_efficiency",
-    label_curves: "label_efficiency",
-    closed_loop: "closed_loop",
-}
-
-
 def main() -> None:
     """Those that there is a result of."""
     IMAGES.mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
-        for draw, source in PICTURES.items():
-            if not (RESULTS / f"{source}.json").is_file():
+        for draw in (label_efficiency, closed_loop):
+            if not (RESULTS / f"{draw.__name__}.json").is_file():
                 print(f"{draw.__name__}: no result to draw")
                 continue
             figure = draw()
