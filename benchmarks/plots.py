@@ -46,7 +46,7 @@ def label_efficiency() -> Any:
         axis.set_ylabel("force RMSE, meV/Å")
     for axis in list(axes.flat)[len(tiers) :]:
         axis.axis("off")
-    axes.flat[0].legend(frameon=False, fontsize=8)
+    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", frameon=False)
     return figure
 
 

@@ -56,6 +56,15 @@ def test_each_round_reaches_farther() -> None:
     assert before.rejected["too_far"] > after.rejected.get("too_far", 0)
 
 
+@pytest.mark.parametrize("exact_up_to", [10**6, 30])
+def test_where_all_is_far_the_nearest_frames_lead_on(exact_up_to: int) -> None:
+    """20 labelled frames that are nearly one say nothing of what is usual."""
+    alike = rattled("CH3CH2OH", 20, 1e-4, 1)
+    selection = selector("environments", **OPEN, exact_up_to=exact_up_to).select(explored(alike), 5, 0)
+    assert len(selection.chosen) == 5 and set(indices(selection)) <= set(range(15))
+    assert selection.rejected["too_far"] == 15
+
+
 def test_in_parts_as_in_one() -> None:
     whole = selector("environments", **OPEN).select(explored(), 20, 0)
     parts = selector("environments", **OPEN, exact_up_to=30).select(explored(), 20, 0)

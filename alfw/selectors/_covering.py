@@ -75,8 +75,21 @@ def _usable(chooser: Chooser, around: Environments, places: Int, reach: Float) -
     coverage = _coverage(around, places)
     chooser.set_aside(_spread(~coverage.finite, places, len(chooser.rows)), "not_finite")
     if np.isfinite(reach).any():
-        chooser.set_aside(_spread(coverage.gain() > reach[places], places, len(chooser.rows)), "too_far")
+        far = _too_far(coverage.gain(), reach[places], chooser.eligible[places], chooser.limit)
+        chooser.set_aside(_spread(far, places, len(chooser.rows)), "too_far")
     return coverage
+
+
+def _too_far(gain: Float, reach: Float, eligible: Bool, limit: int) -> Bool:
+    """(P,) bool: what is out of reach; where everything is, the nearest `limit` frames are not: a way on, step by step.
+
+    Labelled frames that are all alike make everything far, and without new ones they would stay the only ones.
+    """
+    far = gain > reach
+    if not (eligible & ~far).any():
+        left = np.flatnonzero(eligible)
+        far[left[np.argsort(gain[left], kind="stable")[:limit]]] = False
+    return far
 
 
 def _choose(chooser: Chooser, around: Environments, places: Int, weight: Float, reach: Float) -> None:

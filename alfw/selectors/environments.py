@@ -29,8 +29,8 @@ class EnvironmentsSelector(BaseModel):
         distance that 95 % of the labelled frames have from all others. Farther away lie the holes of a potential, calm
         to it and torn apart in truth, and a coverage would pick them first: with 20 labelled frames of malonaldehyde at
         300 K, true frames up to 700 K and of the proton's transfer were within 2.5 times, unphysical ones of the
-        model's dynamics beyond 8 times (two seeds). Each round reaches farther. Not looked at with fewer than 10
-        labelled frames; None = never.
+        model's dynamics beyond 8 times (two seeds). Each round reaches farther, and where nothing is within reach the
+        nearest frames are. Not looked at with fewer than 10 labelled frames; None = never.
     weight : {None, "force-std"}
         "force-std": the distance is multiplied with the frame's force_std, which needs two members or more.
     exact_up_to : int
@@ -51,7 +51,7 @@ class EnvironmentsSelector(BaseModel):
     physical: Physical = Physical()
     band_eV_per_A: Band = (None, 3.0)
     dedup: Dedup = Dedup()
-    trust: PositiveFloat | None = 5.0
+    trust: PositiveFloat | None = 3.0
     weight: Literal["force-std"] | None = None
     exact_up_to: Annotated[int, Field(gt=0)] = 2_000_000
 
