@@ -93,6 +93,9 @@ def goals() -> str:
         row = tiers[name]["arms_meV_per_A"]["environments"]
         found, reached = f"{row['mean']} / {row['worst']}", row["mean"] <= mean and row["worst"] <= worst
         rows.append([f"{name}: mean / worst region", f"≤ {mean:g} / {worst:g}", found, yes(reached)])
+    row = result("fewer_labels")["ways_meV_per_A"]["cheap labels first"]
+    what = "the same, tuned on labels of a cheap method first"
+    rows.append([what, "≤ 46 / 82", f"{row['mean']} / {row['worst']}", yes(row["reached"])])
     for arm, found in result("closed_loop")["arms"].items():
         row, limits = found["after 120 labels"], result("closed_loop")["goal_meV_per_A"]
         there = sum(row["regions"][region] <= limit for region, limit in limits.items())
@@ -120,6 +123,30 @@ def closed_loop() -> str:
             )
             rows.append([arm, per_count(row["labels"]), *errors, reached, per_count(explosions)])
     return markdown(head, rows)
+
+
+def fewer_labels() -> str:
+    """What labels of a cheap method do for those of the costly one."""
+    r = result("fewer_labels")
+    ways = r["ways_meV_per_A"]
+    regions = list(r["cheap_labels_only_meV_per_A"])
+    head = ["fine-tuned nequix-mp-1", "GFN2 labels", "GFN1 labels", "mean of the regions", *regions]
+    alone = {
+        "cheap labels only": r["cheap_labels_only_meV_per_A"],
+        "no network, GFN1-xTB itself": r["GFN1_against_GFN2_meV_per_A"],
+    }
+    rows: list[list[Any]] = [
+        [name, r["labels"], cheap, with_margin(ways[name], "mean"), *_rounded(ways[name]["regions"])]
+        for name, cheap in (("costly labels only", 0), ("cheap labels first", r["cheap_labels"]))
+    ]
+    for name, row in alone.items():
+        count = r["cheap_labels"] if name == "cheap labels only" else "–"
+        rows.append([name, 0, count, f"{sum(row.values()) / len(row):.1f}", *_rounded(row)])
+    return markdown(head, rows)
+
+
+def _rounded(regions: dict[str, float]) -> list[str]:
+    return [f"{value:.0f}" for value in regions.values()]
 
 
 def conformal() -> str:

@@ -136,6 +136,7 @@ SCIENCE: Tables = {
         science.label_efficiency,
         science.paired,
         science.closed_loop,
+        science.fewer_labels,
         science.conformal,
         science.selecting,
         science.biased,
