@@ -12,15 +12,13 @@ prints one JSON object and writes it to FILE. What is done is kept in ~/.cache/a
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from finetuning import CHECKPOINT
+from finetuning import checkpoint_is_there
 from label_efficiency import SMALL, data, kept_run, train
-from machine import describe_machine, publish
+from machine import describe_machine, options, publish
 
 from alfw.core.calibration import clopper_pearson, conformal_factor, coverage_of, spearman
 from alfw.core.frame import Float
@@ -67,7 +65,7 @@ def of(seed: int) -> dict[str, Any]:
         random = np.random.default_rng([seed, 0])
         starts = [int(i) for i in random.choice(pool.usual, STARTS, replace=False)]
         chosen = pool.candidates.choose("environments", starts, LABELS, seed)
-        potential = train({**SMALL, "members": MEMBERS}, [pool.items[i] for i in chosen], seed, tuned=False)
+        potential = train({**SMALL, "members": MEMBERS}, [pool.items[i] for i in chosen], seed)
         rest = random.permutation(np.setdiff1d(np.arange(len(pool.items)), chosen))
         calibration = scores(potential, [pool.items[int(i)] for i in rest[:CALIBRATION]])
         factor = conformal_factor(calibration["error"] / calibration["std"], PROMISED)
@@ -82,12 +80,10 @@ def of(seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    parser = options(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
-    if not CHECKPOINT.is_file():
-        print(f"nothing measured: {CHECKPOINT} is not there, set ALFW_TEST_CHECKPOINT")
+    if not checkpoint_is_there():
         return
     before = describe_machine()
     runs = [of(seed) for seed in range(arguments.seeds)]

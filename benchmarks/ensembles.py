@@ -11,7 +11,6 @@ prints one JSON object and writes it to FILE.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import subprocess
@@ -21,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, publish
+from machine import describe_machine, options, publish
 
 MEMBERS, FRAMES = 4, 200
 NETWORK = {"hidden_irreps": "16x0e + 8x1o", "n_layers": 2}
@@ -104,8 +103,7 @@ def measure() -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    parser = options(__doc__)
     parser.add_argument("--members", type=int, nargs="+", help="internal: train these")
     parser.add_argument("--folder", type=Path, help="internal: their weights")
     arguments = parser.parse_args()

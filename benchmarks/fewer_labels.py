@@ -14,24 +14,36 @@ prints one JSON object and writes it to FILE. Errors are of force components, me
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from closed_loop import oracle
-from finetuning import CHECKPOINT, errors
-from label_efficiency import data, kept_run, of, summary
-from machine import describe_machine, publish
+from finetuning import CHECKPOINT, checkpoint_is_there
+from label_efficiency import (
+    FINE_TUNED,
+    TIERS,
+    by_region,
+    chosen_frames,
+    data,
+    kept_run,
+    model_of,
+    of,
+    summary,
+    train,
+    trained,
+)
+from machine import describe_machine, options, publish
 from oracle import cached
 
 from alfw.core.metrics import rmse
-from alfw.core.records import Label, Labeled, Resources, TrainingData
+from alfw.core.records import Label, Labeled
 from alfw.models.nequix import NequixModel
 
-TIER, LABELS, CHEAP_LABELS, CHEAP_STEPS = "T1 fine-tuned 15", 15, 400, 1800
+TIER, CHEAP_LABELS, CHEAP_STEPS = "T1 fine-tuned 15", 400, 1800
+LABELS = TIERS[TIER].labels
 GOAL_MEAN, GOAL_WORST = 46.0, 82.0
 
 
@@ -50,38 +62,25 @@ def cheap_checkpoint() -> Path:
     if not path.is_file():
         pool = data("malonaldehyde")
         chosen = pool.candidates.choose("environments", [0], CHEAP_LABELS, 0)
-        items = cheaply([pool.items[i] for i in chosen])
-        path.write_bytes(tuned(items, CHECKPOINT, 0, {"steps": CHEAP_STEPS}).read_bytes())
+        model = model_of({**FINE_TUNED, "training": {"steps": CHEAP_STEPS}}, CHECKPOINT)
+        with tempfile.TemporaryDirectory() as folder:
+            items = cheaply([pool.items[i] for i in chosen])
+            [weights] = trained(model, items, 0, Path(folder), CHECKPOINT)
+            path.write_bytes(weights.read_bytes())
     return path
-
-
-def tuned(items: list[Labeled], start: Path, seed: int, training: Mapping[str, Any]) -> Path:
-    """Weights of one member, fine-tuned from `start`."""
-    model = NequixModel.model_validate({"members": 1, "start_from": str(start), "training": dict(training)})
-    given = TrainingData(items, (), model.statistics(TrainingData(items), start))
-    folder = Path(tempfile.mkdtemp(prefix="alfw-fewer-"))
-    return model.train(given, 1000 * seed, start, folder, Resources())
-
-
-def of_tests(weights: Path) -> dict[str, float]:
-    """Errors by region."""
-    potential = NequixModel(members=1).load([weights])
-    tests = data("malonaldehyde").tests
-    return {name: round(1000 * errors(potential, items), 2) for name, items in tests.items()}
 
 
 def after_both(seed: int) -> dict[str, Any]:
     """Errors after cheap labels and the costly ones."""
 
     def make() -> dict[str, Any]:
-        pool = data("malonaldehyde")
-        starts = [int(i) for i in np.random.default_rng([seed, 0]).choice(pool.usual, 1, replace=False)]
-        chosen = pool.candidates.choose("environments", starts, LABELS, seed)
-        regions = of_tests(tuned([pool.items[i] for i in chosen], cheap_checkpoint(), seed, {}))
+        pool, chosen = data("malonaldehyde"), chosen_frames(TIER, "environments", seed)
+        potential = train(FINE_TUNED, [pool.items[i] for i in chosen], seed, cheap_checkpoint())
+        regions = by_region(potential, pool.tests)
         print(f"seed {seed}: {regions}", flush=True)
         return {"seed": seed, "regions": regions, "rare_frames": sum(i >= pool.usual for i in chosen)}
 
-    return kept_run(f"fewer_cheap_labels_first_{seed}", make)
+    return kept_run(f"cheap_labels_first_{LABELS}_{CHEAP_LABELS}_{CHEAP_STEPS}_{seed}", make)
 
 
 def cheap_method_alone() -> dict[str, float]:
@@ -97,12 +96,10 @@ def cheap_method_alone() -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    parser = options(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    if not CHECKPOINT.is_file():
-        print(f"nothing measured: {CHECKPOINT} is not there, set ALFW_TEST_CHECKPOINT")
+    if not checkpoint_is_there():
         return
     before, seeds = describe_machine(), range(arguments.seeds)
     ways = {
@@ -111,13 +108,14 @@ def main() -> None:
     }
     for row in ways.values():
         row["reached"] = row["mean"] <= GOAL_MEAN and row["worst"] <= GOAL_WORST
+    cheap = NequixModel(members=1).load([cheap_checkpoint()])
     result = {
         "benchmark": "fewer_labels",
         "labels": LABELS,
         "cheap_labels": CHEAP_LABELS,
         "goal_meV_per_A": {"mean": GOAL_MEAN, "worst": GOAL_WORST},
         "ways_meV_per_A": ways,
-        "cheap_labels_only_meV_per_A": of_tests(cheap_checkpoint()),
+        "cheap_labels_only_meV_per_A": by_region(cheap, data("malonaldehyde").tests),
         "GFN1_against_GFN2_meV_per_A": cheap_method_alone(),
         "machine": before,
     }

@@ -12,7 +12,6 @@ prints one JSON object and writes it to FILE.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe_machine, publish
+from machine import describe_machine, options, publish
 from oracle import ethanol, pool, test_regions
 
 from alfw.core.exploration import Pool
@@ -37,6 +36,13 @@ ETHANOL_FRAMES, ETHANOL_GOAL_eV_PER_A, ETHANOL_GOAL_S = 50, 0.08, 60.0
 ETHANOL_STEPS = (120, 600)  # 600 are the default
 LABELS, PER_REGION = 30, 60
 GOAL_MEAN, GOAL_WORST = 0.049, 0.070  # eV/Å
+
+
+def checkpoint_is_there() -> bool:
+    """Whether the published checkpoint is there; if not, it is said."""
+    if not CHECKPOINT.is_file():
+        print(f"nothing measured: {CHECKPOINT} is not there, set ALFW_TEST_CHECKPOINT")
+    return CHECKPOINT.is_file()
 
 
 def errors(potential: Potential, items: Sequence[Labeled]) -> float:
@@ -135,8 +141,7 @@ def of_malonaldehyde(checkpoint: Path, seeds: Sequence[int]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    parser = options(__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", choices=("ethanol", "malonaldehyde"))

@@ -17,7 +17,6 @@ benchmark that was stopped goes on, and several processes share the work. Errors
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -29,8 +28,8 @@ from typing import Any
 
 import numpy as np
 from arms import ARMS, Candidates
-from finetuning import CHECKPOINT, errors
-from machine import describe_machine, publish
+from finetuning import CHECKPOINT, checkpoint_is_there, errors
+from machine import describe_machine, options, publish
 from oracle import cached, pool, test_regions
 from scipy.stats import t as student
 from systems import COPPER, COPPER_POOL, PEPTIDE_POOL, copper, peptide, pool_of, tests_of
@@ -142,18 +141,40 @@ def _features(system: str, frames: list[Any]) -> list[np.ndarray]:
     return np.split(np.load(path), np.cumsum([len(frame) for frame in frames])[:-1])
 
 
-def train(options: Mapping[str, Any], items: list[Labeled], seed: int, tuned: bool) -> Potential:
-    """The members of this model on these labels, none of them held out."""
-    start = CHECKPOINT if tuned else None
-    model = NequixModel.model_validate({**options, **({"start_from": str(start)} if tuned else {})})
-    bare = TrainingData(items)
-    given = TrainingData(items, (), model.statistics(bare, start))
+def model_of(options: Mapping[str, Any], start: Path | None = None) -> NequixModel:
+    """The model with these options, from scratch or from `start`."""
+    return NequixModel.model_validate({**options, **({"start_from": str(start)} if start else {})})
+
+
+def trained(
+    model: NequixModel, items: list[Labeled], seed: int, folder: Path, start: Path | None = None
+) -> list[Path]:
+    """Weights of its members on these labels, none of them held out."""
+    given = TrainingData(items, (), model.statistics(TrainingData(items), start))
+    return [
+        model.train(given, 1000 * seed + k, start, folder / str(k), Resources()) for k in range(model.members)
+    ]
+
+
+def train(
+    options: Mapping[str, Any], items: list[Labeled], seed: int, start: Path | None = None
+) -> Potential:
+    """The members of this model on these labels."""
+    model = model_of(options, start)
     with tempfile.TemporaryDirectory() as folder:
-        weights = [
-            model.train(given, 1000 * seed + k, start, Path(folder) / str(k), Resources())
-            for k in range(model.members)
-        ]
-        return model.load(weights)
+        return model.load(trained(model, items, seed, Path(folder), start))
+
+
+def chosen_frames(name: str, arm: str, seed: int) -> list[int]:
+    """Indices into the pool of a tier: the first frames of the seed, and what the arm chooses beside them."""
+    tier, found = TIERS[name], data(TIERS[name].system)
+    starts = np.random.default_rng([seed, 0]).choice(found.usual, tier.starts, replace=False)
+    return found.candidates.choose(arm, [int(i) for i in starts], tier.labels, seed)
+
+
+def by_region(potential: Potential, tests: Mapping[str, list[Labeled]]) -> dict[str, float]:
+    """Force RMSE (meV/Å) of each region."""
+    return {region: round(1000 * errors(potential, items), 2) for region, items in tests.items()}
 
 
 def of(name: str, arm: str, seed: int) -> dict[str, Any]:
@@ -162,11 +183,9 @@ def of(name: str, arm: str, seed: int) -> dict[str, Any]:
     key = content_id("run", {"tier": vars(tier) | {"model": dict(tier.model)}, "arm": arm, "seed": seed})[:16]
 
     def make() -> dict[str, Any]:
-        found = data(tier.system)
-        starts = np.random.default_rng([seed, 0]).choice(found.usual, tier.starts, replace=False)
-        chosen = found.candidates.choose(arm, [int(i) for i in starts], tier.labels, seed)
-        potential = train(tier.model, [found.items[i] for i in chosen], seed, tier.tuned)
-        regions = {region: round(1000 * errors(potential, items), 2) for region, items in found.tests.items()}
+        found, chosen = data(tier.system), chosen_frames(name, arm, seed)
+        start = CHECKPOINT if tier.tuned else None
+        regions = by_region(train(tier.model, [found.items[i] for i in chosen], seed, start), found.tests)
         rare = int(np.sum(np.array(chosen) >= found.usual))
         return {"seed": seed, "regions": regions, "rare_frames": rare}
 
@@ -236,9 +255,7 @@ def tier_table(name: str, seeds: range) -> dict[str, Any]:
     arms = {arm: summary(found) for arm, found in runs.items()}
     tier = TIERS[name]
     start = {"start_from": CHECKPOINT.name} if tier.tuned else {}
-    model = NequixModel.model_validate(
-        {**tier.model, **({"start_from": str(CHECKPOINT)} if tier.tuned else {})}
-    )
+    model = model_of(tier.model, CHECKPOINT if tier.tuned else None)
     training = model.training.model_dump(include={"steps", "batch_size", "learning_rate"})
     return {
         "labels": tier.labels,
@@ -252,16 +269,14 @@ def tier_table(name: str, seeds: range) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    parser = options(__doc__)
     parser.add_argument("--tiers", nargs="+", choices=list(TIERS), default=list(TIERS))
     parser.add_argument(
         "--seeds", type=int, default=5, help=f"of the tiers that have more than {SHORT_SEEDS}"
     )
     parser.add_argument("--short", action="store_true", help=f"{SHORT_SEEDS} seeds of every tier")
     arguments = parser.parse_args()
-    if not CHECKPOINT.is_file():
-        print(f"nothing measured: {CHECKPOINT} is not there, set ALFW_TEST_CHECKPOINT")
+    if not checkpoint_is_there():
         return
     before = describe_machine()
     tables = {}

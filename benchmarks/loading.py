@@ -11,7 +11,6 @@ prints one JSON object and writes it to FILE.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -21,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 from ase.io import read
-from machine import describe_machine, publish
+from machine import describe_machine, options, publish
 
 from alfw.core.neighbours import neighbours
 from alfw.io.frames import write_extxyz
@@ -107,8 +106,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    parser = options(__doc__)
     arguments = parser.parse_args()
     before = describe_machine()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,8 @@
-"""What a benchmark ran on."""
+"""What benchmarks have in common: their options, what they ran on, how their result is given out."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -23,6 +24,13 @@ PACKAGES = (
     "pyscf",
     "tblite",
 )
+
+
+def options(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with the first line of the benchmark's text, and the option that all have."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
+    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    return parser
 
 
 def publish(result: Mapping[str, Any], path: Path | None) -> None:

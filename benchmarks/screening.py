@@ -7,7 +7,6 @@ Both are timed in turn in one process, after compilation, and their numbers are 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
-from machine import describe_machine, publish
+from machine import describe_machine, options, publish
 from nequix.calculator import NequixCalculator
 
 from alfw.core.frame import Frame
@@ -109,8 +108,7 @@ def measure(atoms: Atoms, n_batched: int, n_looped: int, goal: float) -> dict[st
 
 def main() -> None:
     """Measure every case and print or write the JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    parser = options(__doc__)
     arguments = parser.parse_args()
     before = describe_machine()
     result = {

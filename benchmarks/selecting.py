@@ -16,13 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from machine import describe_machine, publish
+from machine import describe_machine, options, publish
 from selection_data import (
     ATOMS,
     LABELLED,
@@ -244,8 +243,7 @@ def in_own_process(case: str, scale: float) -> Any:
 
 def main() -> None:
     """Run the cases and print or write the JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON there as well")
+    parser = options(__doc__)
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES), help="only these")
     parser.add_argument("--scale", type=float, default=1.0, help="sizes are multiplied with this")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

@@ -51,7 +51,7 @@ class EnvironmentsSelector(BaseModel):
     physical: Physical = Physical()
     band_eV_per_A: Band = (None, 3.0)
     dedup: Dedup = Dedup()
-    trust: PositiveFloat | None = 3.0
+    trust: PositiveFloat | None = 5.0
     weight: Literal["force-std"] | None = None
     exact_up_to: Annotated[int, Field(gt=0)] = 2_000_000
 
